@@ -1,0 +1,148 @@
+"""Speed and memory of random convolutional features against the plain two-sided formula.
+
+The plain formula convolves the whole batch and averages relu(conv) and relu(-conv). Ours is the
+public path: `RandomConvEncoder.transform` on `Chips`, with standardisation, checks and the table.
+Both use the threads that torch takes by itself, alternate in one process, and must agree to 1e-5.
+
+    python benchmarks/random_features.py --sites 327 --features 512
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from terracausal.encoders import RandomConvEncoder
+from terracausal.encoders.random_conv import standardise
+from terracausal.imagery import Chips
+
+BANDS = ("red", "green", "blue")
+
+
+def make_chips(n_sites: int, size_px: int) -> Chips:
+    """Return chips of smooth random landscapes, as digital numbers from 0 to 255."""
+    rng = np.random.default_rng(0)
+    rough = rng.normal(size=(n_sites, 1, len(BANDS), size_px + 4, size_px + 4))
+    windows = np.lib.stride_tricks.sliding_window_view(rough, (5, 5), axis=(3, 4))
+    smooth = 128 + 150 * windows.mean(axis=(5, 6))
+    return Chips.from_arrays(
+        np.clip(smooth, 0, 255).astype(np.uint8), sites=range(n_sites), bands=BANDS
+    )
+
+
+def make_encoder(n_features: int, chips: Chips) -> RandomConvEncoder:
+    return RandomConvEncoder(n_features=n_features, random_state=0).fit(chips)
+
+
+def plain_features(pixels: torch.Tensor, encoder: RandomConvEncoder) -> torch.Tensor:
+    """Return relu(conv) and relu(-conv), each average-pooled, for standardised pixels."""
+    weights = torch.from_numpy(encoder.filters_)
+    with torch.no_grad():
+        response = torch.nn.functional.conv2d(pixels, weights, torch.from_numpy(encoder.bias_))
+        positive = torch.relu(response).mean(dim=(2, 3))
+        negative = torch.relu(-response).mean(dim=(2, 3))
+    return torch.cat([positive, negative], dim=1)
+
+
+def standard_pixels(chips: Chips, encoder: RandomConvEncoder) -> torch.Tensor:
+    """Return all chips as one batch, standardised beforehand so that this is not timed."""
+    pixels = np.stack([chips[site][0] for site in chips])
+    return torch.from_numpy(standardise(pixels, encoder.mean_, encoder.scale_))
+
+
+def timed(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def compare_speed(
+    n_sites: int, n_features: int, size_px: int, n_repetitions: int
+) -> tuple[NDArray[np.float64], float]:
+    """Return seconds (n_repetitions, 2) of plain and ours, and their largest difference."""
+    chips = make_chips(n_sites, size_px)
+    encoder = make_encoder(n_features, chips)
+    pixels = standard_pixels(chips, encoder)
+    difference = np.abs(
+        plain_features(pixels, encoder).numpy() - encoder.transform(chips).to_numpy()
+    ).max()
+    seconds = [
+        (
+            timed(lambda: plain_features(pixels, encoder)),
+            timed(lambda: encoder.transform(chips)),
+        )
+        for _ in range(n_repetitions)
+    ]
+    return np.array(seconds), float(difference)
+
+
+def _measure_peak(
+    which: str, n_sites: int, n_features: int, size_px: int, answer: "multiprocessing.Queue[float]"
+) -> None:
+    chips = make_chips(n_sites, size_px)
+    encoder = make_encoder(n_features, chips)
+    if which == "plain":
+        pixels = standard_pixels(chips, encoder)
+        before = _peak_mib()
+        plain_features(pixels, encoder)
+    else:
+        encoder.transform(chips.select(chips.keys[:1]))
+        before = _peak_mib()
+        encoder.transform(chips)
+    answer.put(_peak_mib() - before)
+
+
+def _peak_mib() -> float:
+    # kilobytes on Linux, bytes on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def peak_mib(which: str, n_sites: int, n_features: int, size_px: int) -> float:
+    """Return by how much one call raises the peak memory of a fresh process, in MiB."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(
+        target=_measure_peak, args=(which, n_sites, n_features, size_px, answer)
+    )
+    process.start()
+    peak = answer.get(timeout=300)
+    process.join()
+    return float(peak)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sites", type=int, default=327)
+    parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("--size-px", type=int, default=35)
+    parser.add_argument("--repetitions", type=int, default=7)
+    given = parser.parse_args()
+    setting = (given.sites, given.features, given.size_px)
+    seconds, difference = compare_speed(*setting, given.repetitions)
+    ratios = seconds[:, 0] / seconds[:, 1]
+    print(
+        f"{given.sites} chips of {given.size_px} x {given.size_px} x {len(BANDS)}, "
+        f"{given.features} features, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
+    print(f"largest difference   {difference:.1e}")
+    for position, which in enumerate(("plain", "ours")):
+        print(
+            f"{which:5s} median seconds {median(seconds[:, position]):.3f}   "
+            f"peak memory above the data {peak_mib(which, *setting):.0f} MiB"
+        )
+    print(
+        f"speed-up: median of paired ratios {median(ratios):.1f} "
+        f"(from {ratios.min():.1f} to {ratios.max():.1f})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""terracausal: what a policy did, where, and for whom, read with satellite images of the places.
+
+Every name below is imported when it is first used, so `import terracausal` is quick and loads
+neither torch, econml nor matplotlib.
+"""
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+_DOORS = {
+    "BandStatisticsEncoder": "encoders",
+    "CausalForest": "effects",
+    "Chips": "imagery",
+    "DRLearner": "effects",
+    "Estimate": "study",
+    "Folds": "study",
+    "Nuisances": "nuisance",
+    "RandomConvEncoder": "encoders",
+    "Report": "report",
+    "Scores": "nuisance",
+    "Study": "study",
+    "StudyData": "study",
+    "TargetingResult": "evaluation",
+    "average_effect": "effects",
+    "cross_fit": "nuisance",
+    "doubly_robust_scores": "nuisance",
+    "load_dataset": "datasets",
+    "rank_weighted_effect": "evaluation",
+    "read_chips": "imagery",
+    "simulate_study": "simulate",
+}
+
+__all__ = sorted(_DOORS)
+__version__ = _version("terracausal")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DOORS:
+        raise AttributeError(f"module 'terracausal' has no attribute {name!r}")
+    return getattr(import_module(f"terracausal.{_DOORS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+if TYPE_CHECKING:
+    from terracausal.datasets import load_dataset as load_dataset
+    from terracausal.effects import CausalForest as CausalForest
+    from terracausal.effects import DRLearner as DRLearner
+    from terracausal.effects import average_effect as average_effect
+    from terracausal.encoders import BandStatisticsEncoder as BandStatisticsEncoder
+    from terracausal.encoders import RandomConvEncoder as RandomConvEncoder
+    from terracausal.evaluation import TargetingResult as TargetingResult
+    from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
+    from terracausal.imagery import Chips as Chips
+    from terracausal.imagery import read_chips as read_chips
+    from terracausal.nuisance import Nuisances as Nuisances
+    from terracausal.nuisance import Scores as Scores
+    from terracausal.nuisance import cross_fit as cross_fit
+    from terracausal.nuisance import doubly_robust_scores as doubly_robust_scores
+    from terracausal.report import Report as Report
+    from terracausal.simulate import simulate_study as simulate_study
+    from terracausal.study import Estimate as Estimate
+    from terracausal.study import Folds as Folds
+    from terracausal.study import Study as Study
+    from terracausal.study import StudyData as StudyData

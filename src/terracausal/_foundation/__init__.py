@@ -1,0 +1,1 @@
+"""Checks, errors, randomness, optional imports and progress: the ground floor."""

@@ -1,0 +1,139 @@
+"""The contract of every effect learner: fit, predict, cross_predict."""
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from terracausal._foundation.checks import check_choice, check_same_index
+from terracausal._foundation.errors import RoleError
+from terracausal._foundation.progress import track
+from terracausal.effects.origin import EffectOrigin, with_origin
+from terracausal.study import Folds, Study
+from terracausal.study.features import EffectFeatures
+
+Floats = NDArray[np.floating[Any]]
+
+
+class EffectLearner(BaseEstimator):
+    """Base of learners that predict the effect of treatment for each unit.
+
+    A subclass stores its settings, among them `use`, and implements `_fit_features` and
+    `_predict_features`.
+    """
+
+    use: EffectFeatures
+
+    def fit(self, study: Study) -> Self:
+        """Learn how the effect varies with the features.
+
+        Parameters
+        ----------
+        study : Study
+            With at least one covariate or joined embedding.
+
+        Returns
+        -------
+        EffectLearner
+            The same object.
+        """
+        check_choice("use", self.use, ("all", "embeddings", "covariates"))
+        ordered = study.canonical()
+        features = ordered.features("effect", use=self.use)
+        if features.shape[1] == 0:
+            raise RoleError(
+                f"{type(self).__name__} needs at least one feature; the study has "
+                f"{len(study.roles.covariates)} covariates and "
+                f"{len(study.embedding_columns)} joined embedding columns, and use={self.use!r} "
+                "keeps none of them. Join embeddings with role='modifier', or name covariates."
+            )
+        self._fit_features(ordered, features)
+        self.schema_ = ordered.schema
+        self.feature_names_ = list(features.columns)
+        self.units_ = ordered.units
+        return self
+
+    def predict(self, table: pd.DataFrame | Study) -> "pd.Series[float]":
+        """Predict the effect for each row.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame of shape (n_rows, any), or Study
+            With the covariates and embedding columns of the study, by name.
+
+        Returns
+        -------
+        pandas.Series of shape (n_rows,)
+            Named cate. Predictions for units that trained the learner are marked as such, and
+            `rank_weighted_effect` refuses them.
+        """
+        check_is_fitted(self, "feature_names_")
+        rows = table.table if isinstance(table, Study) else table
+        features = self.schema_.encode(rows, "effect", use=self.use)
+        effects = pd.Series(self._predict_features(features), index=rows.index, name="cate")
+        return with_origin(effects, EffectOrigin(repr(self), trained_on=self.units_))
+
+    def cross_predict(
+        self, study: Study, folds: Folds | None = None, *, n_jobs: int = 1
+    ) -> "pd.Series[float]":
+        """Predict the effect for each unit from the other folds, everything refitted in each.
+
+        Nuisances and effect are learned anew inside each training part, so a unit's prediction has
+        never seen its outcome, nor that of any unit in its fold.
+
+        Parameters
+        ----------
+        study : Study
+        folds : Folds, default=None
+            None takes 5 folds of whole clusters, seeded with the learner's `random_state`.
+        n_jobs : int, default=1
+            Folds fitted side by side; the numbers do not depend on it.
+
+        Returns
+        -------
+        pandas.Series of shape (n_units,)
+            Named cate, with the folds in its `attrs`.
+        """
+        if folds is None:
+            folds = study.folds(random_state=getattr(self, "random_state", None))
+        check_same_index("folds", folds.labels.index, study.units)
+        positions = folds.labels.index.get_indexer(study.units)
+        splits = [(train[positions], test[positions]) for train, test in folds.split()]
+        run = Parallel(n_jobs=n_jobs, return_as="generator")(
+            delayed(_predict_fold)(clone(self), study, train, test, fold)
+            for fold, (train, test) in enumerate(splits)
+        )
+        effects = pd.Series(np.nan, index=study.units, name="cate")
+        description = f"cross-predicting effects with {type(self).__name__}"
+        for (_, test), found in zip(splits, track(run, description, len(splits)), strict=True):
+            effects.loc[test] = found
+        labels = folds.labels.loc[study.units]
+        return with_origin(effects, EffectOrigin(repr(self), folds=labels))
+
+    @abstractmethod
+    def _fit_features(self, study: Study, features: pd.DataFrame) -> None:
+        """Learn from a study in canonical order; store what `_predict_features` needs."""
+
+    @abstractmethod
+    def _predict_features(self, features: pd.DataFrame) -> Floats:
+        """Return effects of shape (n_rows,)."""
+
+
+def _predict_fold(
+    learner: EffectLearner,
+    study: Study,
+    train: NDArray[np.bool_],
+    test: NDArray[np.bool_],
+    fold: int,
+) -> Floats:
+    try:
+        fitted = learner.fit(study.subset(train))
+    except Exception as error:
+        error.add_note(f"while cross-predicting fold {fold} with {type(learner).__name__}")
+        raise
+    return fitted.predict(study.table.loc[test]).to_numpy()

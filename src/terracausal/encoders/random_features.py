@@ -1,0 +1,186 @@
+"""Random convolutional features: the numbers behind `RandomConvEncoder`.
+
+Rolf, E., Proctor, J., Carleton, T. et al. (2021). A generalizable and accessible approach to
+machine learning with global satellite imagery. Nature Communications 12:4392.
+https://doi.org/10.1038/s41467-021-24638-z
+
+Coates, A. and Ng, A. (2012). Learning feature representations with k-means. In: Neural Networks:
+Tricks of the Trade, 561-580. https://doi.org/10.1007/978-3-642-35289-8_30
+
+With z a filter response, both signs cost one convolution: relu(-z) = relu(z) - z, and the mean of z
+over a chip is the filter applied to the mean window, because z is linear in the pixels.
+
+Deviation from Rolf et al.: windows are centred by the mean window of the fitted chips, not each by
+its own mean. Their centring makes every feature blind to the brightness of a place, which for one
+band (night lights, a vegetation index) leaves texture alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Added to each eigenvalue, as a share of their sum: the 0.001 of Rolf et al., whose windows have
+# unit norm and so eigenvalues that sum to 1.
+WHITENING_SHARE = 1e-3
+
+# Responses are standardised, so a bias of -1 lets relu(z) see windows that resemble the filter by
+# more than one standard deviation, while relu(-z) stays close to linear.
+RESPONSE_BIAS = -1.0
+
+_FILTERS_AT_ONCE = 256
+_WINDOWS_AT_ONCE = 2048  # with the above, a block of responses has 2 MB and stays in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Filters on standardised pixels: response = sum(filter * window) + bias."""
+
+    weights: NDArray[np.float32]
+    """Shape (n_filters, n_bands, patch_px, patch_px)."""
+    bias: NDArray[np.float32]
+    """Shape (n_filters,)."""
+
+
+def whitened_filters(patches: NDArray[np.float32], n_filters: int) -> Filters:
+    """Turn patches into filters whose responses have unit variance over such patches.
+
+    With C the covariance of the patches, W = (C + eps I)^(-1/2) and m their mean, patch p gives the
+    direction u = W (p - m) / |W (p - m)| and the response z(x) = u' W (x - m) + bias.
+
+    Parameters
+    ----------
+    patches : ndarray of shape (n_patches, n_bands, patch_px, patch_px)
+        Standardised patches without NaN, in random order.
+    n_filters : int
+        The first `n_filters` patches become filters; all of them estimate C and m.
+
+    Returns
+    -------
+    Filters
+        `n_filters` filters.
+
+    Raises
+    ------
+    ValueError
+        If all patches are equal.
+    """
+    flat = patches.reshape(len(patches), -1).astype(np.float64)
+    mean = flat.mean(axis=0)
+    centred = flat - mean
+    eigenvalues, vectors = np.linalg.eigh(centred.T @ centred / len(flat))
+    total = float(np.maximum(eigenvalues, 0.0).sum())
+    if not total > 0:
+        raise ValueError(
+            f"Patches must differ to become filters; all {len(flat)} that were drawn are equal. "
+            "Check that the chips are not constant."
+        )
+    spread = np.maximum(eigenvalues, 0.0) + WHITENING_SHARE * total
+    whitening = vectors / np.sqrt(spread) @ vectors.T
+    directions = centred[:n_filters] @ whitening
+    length = np.linalg.norm(directions, axis=1, keepdims=True)
+    # a patch equal to the mean has no direction: its filter is 0 and its features are constant
+    weights = directions / np.where(length > 0, length, 1.0) @ whitening
+    bias = RESPONSE_BIAS - weights @ mean
+    shape = (n_filters, *patches.shape[1:])
+    return Filters(weights.reshape(shape).astype(np.float32), bias.astype(np.float32))
+
+
+def complete_windows(frame: NDArray[np.float32], patch_px: int) -> NDArray[np.bool_]:
+    """Say which windows of a frame (n_bands, height, width) hold no NaN.
+
+    Returns
+    -------
+    ndarray of shape (height - patch_px + 1, width - patch_px + 1)
+        True where the window that starts there is complete.
+    """
+    valid = ~np.isnan(frame).any(axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(valid, (patch_px, patch_px))
+    return np.asarray(windows.all(axis=(2, 3)))
+
+
+class FeaturePool:
+    """Filters laid out for the machine, applied to one frame after another.
+
+    Parameters
+    ----------
+    filters : Filters
+        What to convolve with.
+    device : str, default="cpu"
+        A torch device.
+    """
+
+    def __init__(self, filters: Filters, device: str = "cpu") -> None:
+        import torch
+
+        n_filters, n_bands, self.patch_px, _ = filters.weights.shape
+        # channels last: a window is then patch_px runs of patch_px * n_bands neighbouring numbers
+        flat = filters.weights.transpose(0, 2, 3, 1).reshape(n_filters, -1)
+        with_bias = np.concatenate([flat, filters.bias[:, None]], axis=1)
+        self._torch: Any = torch
+        self._device = torch.device(device)
+        self._linear = with_bias.astype(np.float64)
+        self._blocks = [
+            torch.from_numpy(np.ascontiguousarray(block.T)).to(self._device)
+            for block in np.split(with_bias, range(_FILTERS_AT_ONCE, n_filters, _FILTERS_AT_ONCE))
+        ]
+        self._shape = (n_filters, n_bands)
+
+    def features(self, frame: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the mean of relu(z) and of relu(-z) over the complete windows of a frame.
+
+        Parameters
+        ----------
+        frame : ndarray of shape (n_bands, height, width)
+            Standardised pixels, NaN where missing.
+
+        Returns
+        -------
+        ndarray of shape (2 * n_filters,)
+            First the positive, then the negative side; NaN if no window is complete.
+        """
+        n_filters = self._shape[0]
+        positive, window_sum, n_windows = np.zeros(n_filters), 0.0, 0
+        with self._torch.no_grad():
+            for windows in self._strips(frame):
+                positive += self._positive_sums(windows)
+                window_sum = window_sum + windows.sum(0, dtype=self._torch.float64).cpu().numpy()
+                n_windows += len(windows)
+        if n_windows == 0:
+            return np.full(2 * n_filters, np.nan)
+        positive /= n_windows
+        # einsum and not @: waking the threads of a second BLAS would stall those of torch
+        response = np.einsum("fd,d->f", self._linear, window_sum / n_windows)
+        # rounding must not turn a mean of relu below 0
+        return np.concatenate([positive, np.maximum(positive - response, 0.0)])
+
+    def _strips(self, frame: NDArray[np.float32]) -> Any:
+        """Yield the complete windows of horizontal strips, each row a window and a final 1."""
+        torch, patch_px = self._torch, self.patch_px
+        n_bands, height, width = frame.shape
+        n_rows, n_columns = height - patch_px + 1, width - patch_px + 1
+        complete = complete_windows(frame, patch_px) if np.isnan(frame).any() else None
+        pixels = torch.from_numpy(np.ascontiguousarray(frame.transpose(1, 2, 0))).to(self._device)
+        n_strips = -(-n_rows * n_columns // _WINDOWS_AT_ONCE)
+        step = -(-n_rows // n_strips)
+        run = patch_px * n_bands
+        for start in range(0, n_rows, step):
+            count = min(step, n_rows - start)
+            view = pixels[start:].as_strided(
+                (count, n_columns, patch_px, run), (width * n_bands, n_bands, width * n_bands, 1)
+            )
+            windows = torch.ones((count * n_columns, patch_px * run + 1), device=self._device)
+            windows[:, :-1].unflatten(0, (count, n_columns)).unflatten(2, (patch_px, run)).copy_(
+                view
+            )
+            if complete is not None:
+                keep = torch.from_numpy(complete[start : start + count].reshape(-1))
+                windows = windows[keep.to(self._device)]
+            if len(windows):
+                yield windows
+
+    def _positive_sums(self, windows: Any) -> NDArray[np.float64]:
+        """Return the sum of relu(z) over windows (n_windows, d + 1), shape (n_filters,)."""
+        sums = [self._torch.mm(windows, block).clamp_min_(0).sum(0) for block in self._blocks]
+        return np.asarray(self._torch.cat(sums).cpu().numpy(), dtype=np.float64)

@@ -1,0 +1,335 @@
+"""Does a priority rank units by their effect? Rank-weighted effects with honest errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from terracausal._foundation.checks import (
+    check_choice,
+    check_count,
+    check_finite,
+    check_fraction,
+    check_same_index,
+)
+from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
+from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
+from terracausal.effects import origin_of
+from terracausal.evaluation.rates import (
+    Ranking,
+    half_sample_weights,
+    rank_within_folds,
+    rate_and_curve,
+)
+from terracausal.nuisance import Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.floating[Any]]
+Target = Literal["AUTOC", "QINI"]
+RankWithin = Literal["auto", "folds", "all"]
+_FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 21))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetingResult:
+    """A rank-weighted average effect, with its curve.
+
+    Parameters
+    ----------
+    value : ndarray of shape (1,)
+        The AUTOC or QINI.
+    std_error : ndarray of shape (1,)
+        From half-samples of clusters.
+    target : {"AUTOC", "QINI"}
+        Which weighting of the curve.
+    curve : pandas.DataFrame
+        Columns fraction, estimate and std_error: by how much the mean effect among the top share
+        exceeds that of all.
+    n_units : int
+    n_clusters : int, default=None
+        None where units are independent.
+    n_bootstrap : int, default=200
+        Half-samples drawn.
+    ranked_within : str, default="all units"
+        Which units were ranked against each other, in words.
+    assumptions : tuple of str, default=()
+
+    Examples
+    --------
+    >>> curve = pd.DataFrame({"fraction": [1.0], "estimate": [0.0], "std_error": [0.0]})
+    >>> result = TargetingResult(np.array([0.3]), np.array([0.1]), "AUTOC", curve, 100)
+    >>> round(float(result.ratio[0]), 6)
+    3.0
+    """
+
+    value: Floats
+    std_error: Floats
+    target: str
+    curve: pd.DataFrame = field(repr=False)
+    n_units: int
+    n_clusters: int | None = None
+    n_bootstrap: int = 200
+    ranked_within: str = "all units"
+    assumptions: tuple[str, ...] = ()
+
+    @cached_property
+    def ratio(self) -> Floats:
+        """RATE ratio: estimate over standard error, of shape (1,)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.std_error > 0, self.value / self.std_error, np.nan)
+
+    @property
+    def p_value(self) -> Floats:
+        """Two-sided p-value of "the priority does not rank effects", of shape (1,)."""
+        return np.asarray(2 * stats.norm.sf(np.abs(self.ratio)))
+
+    def confint(self, level: float = 0.95) -> Floats:
+        """Return the confidence interval.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Coverage.
+
+        Returns
+        -------
+        ndarray of shape (1, 2)
+        """
+        half = stats.norm.ppf(0.5 + check_fraction("level", level) / 2) * self.std_error
+        return np.column_stack([self.value - half, self.value + half])
+
+    def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
+        """Return one row with the tidy columns of an estimate, and the RATE ratio.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Coverage of the interval.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        low, high = self.confint(level)[0]
+        return pd.DataFrame(
+            {
+                "term": [self.target],
+                "estimate": self.value,
+                "std_error": self.std_error,
+                "ci_low": low,
+                "ci_high": high,
+                "level": level,
+                "n_units": self.n_units,
+                "n_clusters": self.n_clusters or self.n_units,
+                "ratio": self.ratio,
+            }
+        )
+
+    @property
+    def toc(self) -> pd.DataFrame:
+        """The targeting operator characteristic with pointwise 95 % intervals.
+
+        Columns fraction, estimate, std_error, ci_low, ci_high.
+        """
+        half = stats.norm.ppf(0.975) * self.curve["std_error"]
+        estimate = self.curve["estimate"]
+        return self.curve.assign(ci_low=estimate - half, ci_high=estimate + half)
+
+    def summary(self, level: float = 0.95) -> str:
+        """Return the RATE, its interval and what it rests on, as text.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Coverage of the interval.
+
+        Returns
+        -------
+        str
+        """
+        low, high = self.confint(level)[0]
+        units = "units taken as independent"
+        if self.n_clusters is not None:
+            units = f"{self.n_clusters:,} clusters"
+        lines = [
+            f"Rank-weighted average effect ({self.target})",
+            f"  {self.target:<11} {self.value[0]:.4f} (std. error {self.std_error[0]:.4f}), "
+            f"{level:.0%} interval {low:.4f} to {high:.4f}",
+            f"  RATE ratio  {self.ratio[0]:.2f} (p = {self.p_value[0]:.3g})",
+            f"  std. error  {self.n_bootstrap} half-samples of {units}; {self.n_units:,} units",
+            f"  ranked      within {self.ranked_within}",
+        ]
+        lines += [f"  assumes     {text}" for text in self.assumptions]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        table: str = self.to_dataframe().to_html(index=False, float_format="{:.4f}".format)
+        return f"{table}<pre>{escape(self.summary())}</pre>"
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the targeting curve.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from terracausal.plotting import plot_targeting_curve
+
+        return plot_targeting_curve(self.toc, ax=ax)
+
+
+def rank_weighted_effect(
+    scores: Scores,
+    priority: "pd.Series[float] | ArrayLike",
+    target: Target = "AUTOC",
+    *,
+    n_bootstrap: int = 200,
+    fractions: Sequence[float] | None = None,
+    rank_within: RankWithin = "auto",
+    random_state: RandomState = None,
+) -> TargetingResult:
+    """Measure how well a priority ranks units by their effect (RATE).
+
+    Parameters
+    ----------
+    scores : Scores
+        From `doubly_robust_scores`.
+    priority : pandas.Series or array-like of shape (n_units,)
+        Higher means treated sooner: out-of-fold effects from `cross_predict`, or any column that
+        does not come from these units' outcomes. A Series is aligned by unit.
+    target : {"AUTOC", "QINI"}, default="AUTOC"
+        AUTOC weighs the top of the ranking more and is sharper when few units have large effects;
+        QINI weighs all shares by their size.
+    n_bootstrap : int, default=200
+        Half-samples of clusters for the standard error.
+    fractions : sequence of float, default=None
+        Shares at which the curve is given; None is 0.05, 0.10, … 1.
+    rank_within : {"auto", "folds", "all"}, default="auto"
+        "folds" compares units with those of their own fold only, which is right for out-of-fold
+        predictions since each fold has a learner of its own. "auto" does so when the priority
+        comes from `cross_predict`, and compares all units otherwise.
+    random_state : None, int or Generator, default=None
+        Seed of the half-samples.
+
+    Returns
+    -------
+    TargetingResult
+
+    Raises
+    ------
+    LeakageError
+        The priority was fitted on the units that evaluate it.
+
+    Notes
+    -----
+    Yadlowsky et al. (2025), JASA 120(549), doi:10.1080/01621459.2024.2393466. Half of the clusters
+    are drawn without replacement, and the standard deviation of the RATE over draws is its error.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> effect = rng.normal(size=500)
+    >>> scores = Scores.from_dataframe(pd.DataFrame({"score": effect + rng.normal(size=500)}))
+    >>> result = rank_weighted_effect(scores, effect, random_state=0)
+    >>> bool(result.ratio[0] > 5)
+    True
+    """
+    check_choice("target", target, ("AUTOC", "QINI"))
+    check_choice("rank_within", rank_within, ("auto", "folds", "all"))
+    check_count("n_bootstrap", n_bootstrap, minimum=2)
+    grid = np.asarray(_FRACTIONS if fractions is None else fractions, dtype=np.float64)
+    if grid.ndim != 1 or not len(grid) or (grid <= 0).any() or (grid > 1).any():
+        raise ValueError(f"`fractions` must lie in (0, 1]; got {list_some(grid)}.")
+    # sorted by unit, so that neither ties nor half-samples depend on the order of rows
+    order = canonical_order(scores.units)
+    values, within = _priority_values(scores, priority, rank_within)
+    frame, v = scores.frame, scores.weight[order]
+    codes = np.arange(scores.n_units)
+    if frame.cluster is not None:
+        codes = pd.factorize(frame.cluster.iloc[order])[0].astype(np.int64)
+    if codes.max() < 1:
+        raise RoleError("Half-samples need at least 2 clusters; the scores have 1.")
+    ranking = Ranking.of(scores.score.to_numpy()[order], values[order])
+    rate, curve = rate_and_curve(ranking, v[None, :], target, grid)
+    draws = half_sample_weights(codes, n_bootstrap, random_generator(random_state)) * v
+    if (draws.sum(axis=1) == 0).any():
+        raise RoleError("A half-sample had no unit with weight; too few clusters have any.")
+    rates, curves = rate_and_curve(ranking, draws, target, grid)
+    table = pd.DataFrame(
+        {"fraction": grid, "estimate": curve[0], "std_error": curves.std(axis=0, ddof=1)}
+    )
+    return TargetingResult(
+        rate,
+        np.array([rates.std(ddof=1)]),
+        target,
+        table,
+        scores.n_units,
+        frame.n_clusters,
+        n_bootstrap,
+        within,
+        (*scores.assumptions, "the priority was made without the outcomes of these units"),
+    )
+
+
+def _priority_values(
+    scores: Scores, priority: "pd.Series[float] | ArrayLike", within: RankWithin
+) -> tuple[Floats, str]:
+    """Return priorities in the order of the scores, and which units are compared, in words."""
+    if isinstance(priority, pd.DataFrame):
+        if priority.shape[1] != 1:
+            raise ValueError(
+                f"Expected one priority; got a table of {priority.shape[1]} columns. Pass one."
+            )
+        priority = priority.iloc[:, 0]
+    if not isinstance(priority, pd.Series):
+        values = check_finite("priority", priority)
+        if values.shape != (scores.n_units,):
+            raise AlignmentError(
+                f"`priority` must have one number per unit, shape ({scores.n_units},); got "
+                f"{values.shape}. A Series indexed by unit is aligned by key."
+            )
+        if within == "folds":
+            raise ValueError(
+                "rank_within='folds' needs a priority from `cross_predict`, which knows its folds; "
+                "got an array."
+            )
+        return values, "all units"
+    # trimming leaves fewer units in the scores than the learner predicted
+    check_same_index("priority", priority.index.intersection(scores.units), scores.units)
+    origin = origin_of(priority)
+    if origin is not None and origin.trained_on is not None:
+        seen = scores.units.isin(origin.trained_on)
+        if seen.any():
+            raise LeakageError(
+                f"The priority was predicted by a learner that was fitted on {int(seen.sum())} of "
+                f"the {scores.n_units} units that evaluate it ({origin.learner}), so it has seen "
+                "their outcomes. Use cross_predict(study, folds)."
+            )
+    values = check_finite("priority", priority.loc[scores.units])
+    folds = None if origin is None else origin.folds
+    if within == "all" or (within == "auto" and folds is None):
+        return values, "all units"
+    if folds is None:
+        raise ValueError(
+            "rank_within='folds' needs a priority from `cross_predict`, which knows its folds; "
+            "this Series does not come from there."
+        )
+    labels = folds.loc[scores.units].to_numpy()
+    return rank_within_folds(values, labels), f"each of {len(np.unique(labels))} folds"

@@ -1,0 +1,273 @@
+"""Outcome and treatment predicted for units that the learners have not seen."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from terracausal._foundation.checks import check_same_index
+from terracausal._foundation.errors import OverlapError, RoleError
+from terracausal._foundation.progress import track
+from terracausal._foundation.randomness import RandomState, random_generator
+from terracausal.nuisance.fitting import fit_learner, predict_numbers
+from terracausal.nuisance.learners import ClusterLogistic, ClusterRidge
+from terracausal.study import Folds, Study
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Nuisances:
+    """Out-of-fold predictions of treatment and outcome, one row per unit.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame of shape (n_units, 4)
+        Columns propensity, outcome_control, outcome_treated and fold, indexed by unit.
+    propensity_known : bool
+        True where the propensity was given and not estimated.
+    learners : dict of str to str
+        What predicted each of them.
+    quality : pandas.DataFrame
+        Out-of-fold fit: columns nuisance, metric, value, baseline.
+
+    Examples
+    --------
+    >>> import terracausal as tc
+    >>> study = tc.simulate_study(n_sites=40, random_state=0).study
+    >>> tc.cross_fit(study, random_state=0).table.columns.tolist()
+    ['propensity', 'outcome_control', 'outcome_treated', 'fold']
+    """
+
+    table: pd.DataFrame
+    propensity_known: bool
+    learners: dict[str, str]
+    quality: pd.DataFrame = field(repr=False)
+
+    @property
+    def propensity(self) -> "pd.Series[float]":
+        """Probability of treatment of each unit."""
+        return self.table["propensity"]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.table.copy()
+
+    def summary(self) -> str:
+        """Return what predicted each nuisance, and how well on held-out units, as text."""
+        n_folds = self.table["fold"].nunique()
+        lines = [f"Nuisances of {len(self.table):,} units, predicted out of {n_folds} folds"]
+        for name, learner in self.learners.items():
+            row = self.quality.loc[self.quality["nuisance"] == name]
+            told = "".join(
+                f"; {r.metric} {r.value:.3f} (baseline {r.baseline:.3f})" for r in row.itertuples()
+            )
+            lines.append(f"  {name:<16} {learner}{told}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.summary())}</pre>"
+
+
+def cross_fit(
+    study: Study,
+    folds: Folds | None = None,
+    *,
+    propensity: float | str | None = None,
+    outcome_learner: Any = None,
+    propensity_learner: Any = None,
+    n_jobs: int = 1,
+    random_state: RandomState = None,
+) -> Nuisances:
+    """Predict treatment and both potential outcomes of each unit from the other folds.
+
+    Parameters
+    ----------
+    study : Study
+        Units, roles and joined embeddings.
+    folds : Folds, default=None
+        None takes 5 folds of whole clusters.
+    propensity : float or str, default=None
+        Known probability of treatment: a number or a column of the study, as in an RCT. None uses
+        the study's own if it has one, and estimates it otherwise.
+    outcome_learner : scikit-learn estimator, default=None
+        Fitted in each arm. None is `ClusterRidge`, or the mean where there are no features.
+    propensity_learner : scikit-learn classifier, default=None
+        None is `ClusterLogistic`, or the share treated where there are no features.
+    n_jobs : int, default=1
+        Folds fitted side by side; the numbers do not depend on it.
+    random_state : None, int or Generator, default=None
+        Seed of the folds, if made here, and of learners that have none of their own.
+
+    Returns
+    -------
+    Nuisances
+
+    Notes
+    -----
+    Cross-fitting as in Chernozhukov et al. (2018), Double/debiased machine learning, Econometrics
+    Journal 21(1), doi:10.1111/ectj.12097, with folds of whole clusters.
+
+    Examples
+    --------
+    >>> import terracausal as tc
+    >>> study = tc.simulate_study(n_sites=40, random_state=0).study
+    >>> nuisances = tc.cross_fit(study, propensity=0.5, random_state=0)
+    >>> nuisances.propensity_known
+    True
+    """
+    rng = random_generator(random_state)
+    if propensity is not None:
+        study = study.with_roles(propensity=propensity)
+    if folds is None:
+        folds = study.folds(random_state=rng)
+    check_same_index("folds", folds.labels.index, study.units)
+    ordered = study.canonical()
+    positions = folds.labels.index.get_indexer(ordered.units)
+    splits = [(train[positions], test[positions]) for train, test in folds.split()]
+    work = _Work.of(ordered, propensity_learner, outcome_learner)
+    tasks = list(zip(range(folds.n_folds), splits, rng.spawn(folds.n_folds), strict=True))
+    run = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_fit_fold)(work, fold, train, test, child) for fold, (train, test), child in tasks
+    )
+    table = pd.DataFrame(
+        np.nan, index=ordered.units, columns=["propensity", "outcome_control", "outcome_treated"]
+    )
+    for (_, (_, test), _), found in zip(
+        tasks, track(run, "cross-fitting nuisances", len(tasks)), strict=True
+    ):
+        table.loc[test] = found
+    table["fold"] = folds.labels.loc[ordered.units]
+    quality = _quality(table, work.outcome, work.treatment, known=work.known is not None)
+    return Nuisances(table.loc[study.units], work.known is not None, work.names(), quality)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Arrays and learners that every fold needs, in canonical order."""
+
+    outcome: Floats
+    treatment: Floats
+    weight: Floats | None
+    groups: NDArray[np.int64] | None
+    known: Floats | None
+    features: dict[str, pd.DataFrame]
+    learners: dict[str, Any]
+
+    @classmethod
+    def of(cls, study: Study, propensity_learner: Any, outcome_learner: Any) -> "_Work":
+        features = {
+            "propensity": study.features("propensity"),
+            "outcome": study.features("outcome"),
+        }
+        if propensity_learner is None:
+            some = features["propensity"].shape[1] > 0
+            propensity_learner = ClusterLogistic() if some else DummyClassifier(strategy="prior")
+        if outcome_learner is None:
+            some = features["outcome"].shape[1] > 0
+            outcome_learner = ClusterRidge() if some else DummyRegressor()
+        weight, known = study.weight, study.propensity
+        return cls(
+            study.outcome.to_numpy(),
+            study.treatment.to_numpy(),
+            None if weight is None else weight.to_numpy(),
+            study.frame.cluster_codes,
+            None if known is None else known.to_numpy(),
+            features,
+            {"propensity": propensity_learner, "outcome": outcome_learner},
+        )
+
+    def names(self) -> dict[str, str]:
+        """Describe what predicts each nuisance."""
+        outcome = _describe(self.learners["outcome"], self.features["outcome"])
+        estimated = _describe(self.learners["propensity"], self.features["propensity"])
+        known = "known" if self.known is not None else estimated
+        return {"propensity": known, "outcome_control": outcome, "outcome_treated": outcome}
+
+    def predict(
+        self, task: str, rows: NDArray[np.bool_], test: NDArray[np.bool_], rng: Any, where: str
+    ) -> Floats:
+        """Fit one learner on `rows` and predict `test`."""
+        target = self.treatment if task == "propensity" else self.outcome
+        fitted = fit_learner(
+            self.learners[task],
+            self.features[task].loc[rows],
+            target[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            rng=rng,
+            task=where,
+        )
+        return predict_numbers(fitted, self.features[task].loc[test], where)
+
+
+def _describe(learner: Any, features: pd.DataFrame) -> str:
+    text = " ".join(repr(learner).split())
+    return f"{text} on {features.shape[1]} features"
+
+
+def _fit_fold(
+    work: _Work,
+    fold: int,
+    train: NDArray[np.bool_],
+    test: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Floats:
+    """Return propensity, control and treated outcome of the held-out units, shape (n_test, 3)."""
+    counts = [int((train & (work.treatment == arm)).sum()) for arm in (0, 1)]
+    if min(counts) < 2:
+        raise RoleError(
+            f"Each arm needs at least 2 training units; without fold {fold} there are {counts[1]} "
+            f"treated and {counts[0]} control. Use fewer folds."
+        )
+    children = rng.spawn(3)
+    if work.known is not None:
+        probability = work.known[test]
+    else:
+        where = f"the propensity learner on fold {fold}"
+        probability = work.predict("propensity", train, test, children[0], where)
+    surfaces = [
+        work.predict(
+            "outcome",
+            train & (work.treatment == arm),
+            test,
+            children[1 + arm],
+            f"the outcome learner ({'treated' if arm else 'control'}) on fold {fold}",
+        )
+        for arm in (0, 1)
+    ]
+    extreme = (probability <= 0) | (probability >= 1)
+    if extreme.any():
+        raise OverlapError(
+            f"Propensities must lie strictly between 0 and 1; {int(extreme.sum())} of "
+            f"{len(probability)} on fold {fold} are 0 or 1. Use a learner that gives calibrated "
+            "probabilities, such as the default, or leave these units out."
+        )
+    return np.column_stack([probability, *surfaces])
+
+
+def _quality(
+    table: pd.DataFrame, outcome: Floats, treatment: Floats, *, known: bool
+) -> pd.DataFrame:
+    """Return out-of-fold R² of the outcomes, and log-loss of the propensity against its base."""
+    rows: list[tuple[str, str, float, float]] = []
+    if not known:
+        e, share = table["propensity"].to_numpy(), treatment.mean()
+        loss = -np.mean(treatment * np.log(e) + (1 - treatment) * np.log1p(-e))
+        base = -(share * np.log(share) + (1 - share) * np.log1p(-share))
+        rows.append(("propensity", "log-loss", float(loss), float(base)))
+    for arm, name in ((0, "outcome_control"), (1, "outcome_treated")):
+        own = treatment == arm
+        total = float(((outcome[own] - outcome[own].mean()) ** 2).sum())
+        residual = float(((outcome[own] - table[name].to_numpy()[own]) ** 2).sum())
+        rows.append((name, "R²", 1 - residual / total if total > 0 else float("nan"), 0.0))
+    return pd.DataFrame(rows, columns=["nuisance", "metric", "value", "baseline"])

@@ -1,0 +1,99 @@
+"""Figures and chips as PNG data URIs, so that the page needs no other file."""
+
+import base64
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terracausal.plotting import stretch_chips
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH_IN = 5.4
+_SHOWN_PX = 620  # widest a figure gets on the page; the file has twice as many pixels
+_CHIP_PX = 360  # a chip is shown at half of it
+
+# usual names of the red, green and blue bands, lower case: words, Sentinel-2, Landsat 8
+_TRUE_COLOR = (("red", "green", "blue"), ("b04", "b03", "b02"), ("sr_b4", "sr_b3", "sr_b2"))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page.
+
+    Parameters
+    ----------
+    uri : str
+        PNG as a data URI.
+    alt : str
+        What is seen, for readers who do not see it.
+    caption : str, default=""
+        Text below.
+    """
+
+    uri: str
+    alt: str
+    caption: str = ""
+
+
+def draw_figure(
+    draw: Callable[["Axes"], object], height_in: float, *, alt: str, caption: str = ""
+) -> Picture:
+    """Draw on a fresh Axes and return the picture, without touching pyplot."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), rc_context({"font.size": 10.0, "font.family": "sans-serif"}):
+        # names in scripts that the plot font lacks are drawn as boxes; the table shows them right
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(buffer, format="png", dpi=round(2 * _SHOWN_PX / WIDTH_IN))
+    return Picture(_to_uri(buffer.getvalue()), alt, caption)
+
+
+def pick_bands(names: Sequence[object]) -> tuple[int, ...]:
+    """Return the positions of red, green and blue, else of the first three bands, else the first.
+
+    Examples
+    --------
+    >>> pick_bands(["blue", "green", "red", "nir"])
+    (2, 1, 0)
+    """
+    lower = [str(name).lower() for name in names]
+    for wanted in _TRUE_COLOR:
+        if all(name in lower for name in wanted):
+            return tuple(lower.index(name) for name in wanted)
+    return (0, 1, 2) if len(lower) >= 3 else (0,)
+
+
+def draw_chips(
+    images: Sequence[NDArray[Any]], bands: tuple[int, ...], texts: Sequence[tuple[str, str]]
+) -> list[Picture]:
+    """Return one picture per chip, all with the same stretch; `texts` are (alt, caption)."""
+    pictures = stretch_chips(images, bands=bands)
+    return [
+        Picture(_to_uri(_encode(picture)), alt, caption)
+        for picture, (alt, caption) in zip(pictures, texts, strict=True)
+    ]
+
+
+def _encode(colors: NDArray[np.float64]) -> bytes:
+    """Encode colours as PNG, each pixel repeated so that browsers keep its edges."""
+    from matplotlib.image import imsave
+
+    times = max(1, round(_CHIP_PX / max(colors.shape[:2])))
+    buffer = io.BytesIO()
+    imsave(buffer, colors.repeat(times, axis=0).repeat(times, axis=1), format="png")
+    return buffer.getvalue()
+
+
+def _to_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

@@ -1,0 +1,90 @@
+"""The design of a study in words."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from terracausal.study.features import CovariateEncoding
+
+if TYPE_CHECKING:
+    from terracausal.study.study import Study
+
+
+def describe_study(study: "Study", encoding: CovariateEncoding, dropped: tuple[str, ...]) -> str:
+    """Return counts, dependence, roles and missing data as text.
+
+    Parameters
+    ----------
+    study : Study
+    encoding : CovariateEncoding
+        How covariates became numbers.
+    dropped : tuple of str
+        What was dropped, counted.
+
+    Returns
+    -------
+    str
+    """
+    roles = study.roles
+    n_treated = int(study.treatment.sum())
+    lines = [
+        f"Study of the effect of {roles.treatment!r} on {roles.outcome!r}",
+        f"  units       {study.n_units:,}: {n_treated:,} treated "
+        f"({n_treated / study.n_units:.1%}), {study.n_units - n_treated:,} control",
+        *_site_lines(study),
+        _dependence_line(study),
+        f"  propensity  {_propensity_words(study)}",
+        *_outcome_lines(study),
+        f"  covariates  {', '.join(roles.covariates) or 'none'}",
+    ]
+    if roles.strata is not None and study.strata is not None:
+        lines.append(f"  strata      {study.strata.nunique()} levels of {roles.strata!r}")
+    lines += [f"  joined      {n} columns by site ({role})" for role, n in study.joined_roles]
+    lines += [f"  missing     {text}" for text in (*dropped, *encoding.describe())]
+    return "\n".join(lines)
+
+
+def _site_lines(study: "Study") -> list[str]:
+    sites = study.sites
+    if sites is None:
+        return []
+    share = study.treatment.groupby(sites).mean()
+    per_site = sites.value_counts()
+    both, all_treated = int(share.between(0, 1, "neither").sum()), int((share == 1).sum())
+    return [
+        f"  sites       {study.n_sites:,}: {both:,} with both arms, {all_treated:,} only treated, "
+        f"{study.n_sites - both - all_treated:,} only control; "
+        f"{per_site.min()} to {per_site.max()} units each, median {per_site.median():g}"
+    ]
+
+
+def _dependence_line(study: "Study") -> str:
+    if study.n_clusters is None:
+        return "  inference   units are taken as independent"
+    roles = study.roles
+    named = [f"{n!r}" for n in (roles.cluster, roles.site) if n is not None]
+    return (
+        f"  inference   {study.n_clusters:,} clusters: units that share {' or '.join(named)} "
+        "are dependent"
+    )
+
+
+def _propensity_words(study: "Study") -> str:
+    known = study.propensity
+    if known is None:
+        return "estimated"
+    low, high = known.min(), known.max()
+    return f"known, {low:.3g}" if low == high else f"known, {low:.3g} to {high:.3g}"
+
+
+def _outcome_lines(study: "Study") -> list[str]:
+    outcome = study.outcome.to_numpy()
+    control = outcome[study.treatment.to_numpy() == 0]
+    lines = [
+        f"  outcome     mean {control.mean():.4g} and SD {control.std():.4g} among controls; "
+        f"range {outcome.min():.4g} to {outcome.max():.4g}"
+    ]
+    at_floor = float(np.mean(outcome == outcome.min()))
+    if at_floor > 0.1 and len(np.unique(outcome)) > 2:
+        lines.append(f"              {at_floor:.1%} of units sit at the lowest value")
+    return lines
