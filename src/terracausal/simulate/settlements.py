@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from terracausal.simulate.networks import (
-    NearestLine,
-    draw_lines,
-    grid_graph,
-    smooth_positions,
-    spanning_paths,
+from terracausal.simulate.networks import draw_lines
+from terracausal.simulate.placement import place_apart
+from terracausal.simulate.roads import (
+    connect_places,
+    cover_roads,
+    cover_streets,
+    grade_roads,
+    travel_cost,
 )
-from terracausal.simulate.spectral import fractal_noise, soft_step
+from terracausal.simulate.spectral import fractal_noise
 from terracausal.simulate.terrain import Terrain
 
 
@@ -101,25 +103,31 @@ def simulate_settlements(
     towns = place_apart(
         suitability,
         _count(TOWN, limit_m, int(limit_m > 7_000)),
-        TOWN.spacing_m / resolution_m,
+        _spacing_px(TOWN, limit_m, resolution_m),
         generator,
     )
     to_town = _distance_to(towns, size_px) * resolution_m
     suitability_centre = suitability - 4.0 * np.exp(-to_town / 2_500.0)
     centres = place_apart(
-        suitability_centre, _count(CENTRE, limit_m, 2), CENTRE.spacing_m / resolution_m, generator
+        suitability_centre,
+        _count(CENTRE, limit_m, 2),
+        _spacing_px(CENTRE, limit_m, resolution_m),
+        generator,
     )
     main_places = np.concatenate([towns, centres])
-    ease = _travel_ease(terrain, resolution_m, generator)
-    roads = _connect(main_places, ease, None, 0.35, generator)
-    is_paved = _class_of_roads(roads, towns, to_town)
+    ease = travel_cost(terrain, resolution_m, generator)
+    roads = connect_places(main_places, ease, None, 0.35, generator)
+    is_paved = grade_roads(roads, towns, to_town)
     main = draw_lines(roads[:, 0], roads[:, 1], is_paved, size_px)
     to_road = np.minimum(main.distance_px * np.float32(resolution_m), limit_m)
     suitability_hamlet = suitability + 1.6 * np.exp(-to_road / 500.0) - 2.0 * np.exp(-to_town / 900)
     hamlets = place_apart(
-        suitability_hamlet, _count(HAMLET, limit_m, 4), HAMLET.spacing_m / resolution_m, generator
+        suitability_hamlet,
+        _count(HAMLET, limit_m, 4),
+        _spacing_px(HAMLET, limit_m, resolution_m),
+        generator,
     )
-    tracks = _connect(np.concatenate([main_places, hamlets]), ease, to_road, 0.12, generator)
+    tracks = connect_places(np.concatenate([main_places, hamlets]), ease, to_road, 0.12, generator)
     minor = draw_lines(tracks[:, 0], tracks[:, 1], np.ones(len(tracks)), size_px)
     to_track = np.minimum(minor.distance_px * np.float32(resolution_m), to_road)
     near_road = np.exp(-to_track / 90.0) + 0.10
@@ -128,8 +136,8 @@ def simulate_settlements(
         ((towns, TOWN), (centres, CENTRE), (hamlets, HAMLET)), near_road, resolution_m, generator
     )
     density = ndimage.gaussian_filter(count, 150.0 / resolution_m) * (1_000.0 / resolution_m) ** 2
-    paved, unpaved = _road_cover(main, minor, resolution_m)
-    streets = _streets(density, resolution_m, generator) * (1.0 - roof)
+    paved, unpaved = cover_roads(main, minor, resolution_m)
+    streets = cover_streets(density, resolution_m, generator) * (1.0 - roof)
     return Settlements(
         density.astype(np.float32),
         roof,
@@ -141,49 +149,13 @@ def simulate_settlements(
     )
 
 
-def place_apart(
-    log_weight: NDArray[np.float32],
-    count: int,
-    spacing_px: float,
-    generator: np.random.Generator,
-) -> NDArray[np.intp]:
-    """Draw distinct pixels with probability proportional to a weight, no two close together.
-
-    Each pixel gets its log weight plus a Gumbel draw as a key; pixels whose key is the highest
-    within `spacing_px` along both axes are kept, the highest keys first.
-
-    Parameters
-    ----------
-    log_weight : ndarray of shape (height, width)
-        Logarithm of the weight; -inf where no place may lie.
-    count : int
-        Number of places wanted; fewer are returned where they do not fit.
-    spacing_px : float
-        The least distance along one axis between two places.
-    generator : numpy.random.Generator
-        The source of randomness.
-
-    Returns
-    -------
-    ndarray of shape (n_places, 2)
-        Rows and columns, the highest key first.
-
-    Examples
-    --------
-    >>> places = place_apart(np.zeros((9, 9)), 3, 2, np.random.default_rng(0))
-    >>> places.shape
-    (3, 2)
-    """
-    key = log_weight + generator.gumbel(size=log_weight.shape)
-    reach = max(0, int(np.floor(spacing_px)))
-    highest = ndimage.maximum_filter(key, size=2 * reach + 1, mode="constant", cval=-np.inf)
-    places = np.argwhere((key == highest) & np.isfinite(key))
-    order = np.argsort(-key[places[:, 0], places[:, 1]], kind="stable")
-    return np.asarray(places[order[:count]], dtype=np.intp)
-
-
 def _count(tier: Tier, side_m: float, minimum: int) -> int:
     return max(minimum, round(tier.per_km2 * (side_m / 1_000.0) ** 2))
+
+
+def _spacing_px(tier: Tier, side_m: float, resolution_m: float) -> float:
+    """Return the tier's spacing; in a small landscape a place keeps a sixth of it to itself."""
+    return min(tier.spacing_m, side_m / 6.0) / resolution_m
 
 
 def _distance_to(places: NDArray[np.intp], size_px: int) -> NDArray[np.float32]:
@@ -210,66 +182,6 @@ def _suitability(
     border[margin_px:-margin_px, margin_px:-margin_px] = False
     weight[border] = -np.inf
     return np.asarray(weight, dtype=np.float32)
-
-
-def _travel_ease(
-    terrain: Terrain, resolution_m: float, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return the cost of building a road through each pixel."""
-    size_px = terrain.water.shape[0]
-    detour = fractal_noise(size_px, generator, correlation_px=2_500.0 / resolution_m, decay=3.0)
-    cost = np.exp(0.35 * detour) + 40.0 * terrain.slope**2 + 6.0 * terrain.slope
-    # a bridge is dear, and dearer over a wide river
-    return np.asarray(cost + 25.0 * terrain.water, dtype=np.float32)
-
-
-def _connect(
-    places: NDArray[np.intp],
-    cost: NDArray[np.float32],
-    to_road_m: NDArray[np.float32] | None,
-    extra_share: float,
-    generator: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Return the lines (n_lines, start or end, row and column) that connect the places."""
-    size_px = cost.shape[0]
-    step = max(1, size_px // 256)
-    grid = cost[::step, ::step].astype(np.float64)
-    if to_road_m is not None:
-        grid = np.where(to_road_m[::step, ::step] < to_road_m.max() / size_px * step, 0.25, grid)
-    side = grid.shape[0]
-    nodes = np.minimum(places // step, side - 1)
-    sources = np.unique(nodes[:, 0] * side + nodes[:, 1])
-    edges = spanning_paths(grid_graph(grid), sources, extra_share)
-    own = np.arange(side**2)
-    positions = np.column_stack([own // side, own % side]).astype(np.float64) * step
-    positions += generator.normal(scale=0.3 * step, size=positions.shape)
-    positions[nodes[:, 0] * side + nodes[:, 1]] = places
-    return np.asarray(smooth_positions(positions, edges, sources, n_rounds=10)[edges])
-
-
-def _class_of_roads(
-    roads: NDArray[np.float64], towns: NDArray[np.intp], to_town_m: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return 2 for tarmac (near the towns) and 1 for murram."""
-    middle = np.clip(np.rint(roads.mean(axis=1)).astype(np.intp), 0, to_town_m.shape[0] - 1)
-    reach_m = 2_500.0 if len(towns) > 1 else 1_500.0
-    return np.where(to_town_m[middle[:, 0], middle[:, 1]] < reach_m, 2.0, 1.0)
-
-
-def _road_cover(
-    main: NearestLine, minor: NearestLine, resolution_m: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the shares of tarmac and of earth roads; verges count as earth."""
-
-    def cover(distance_px: NDArray[np.float32], width_m: float) -> NDArray[np.float32]:
-        inside = 0.5 * width_m / resolution_m + 0.5 - distance_px
-        share = np.clip(inside, 0.0, 1.0) * np.minimum(width_m / resolution_m, 1.0)
-        return np.asarray(share, dtype=np.float32)
-
-    paved = np.where(main.value > 1.5, cover(main.distance_px, 12.0), 0.0).astype(np.float32)
-    murram = cover(main.distance_px, 24.0) * np.where(main.value > 1.5, 0.5, 1.0)
-    unpaved = np.maximum(murram, cover(minor.distance_px, 8.0))
-    return paved, unpaved.astype(np.float32)
 
 
 def _build(
@@ -307,18 +219,3 @@ def _build(
     # roofs overlap in no pixel: the share saturates at 0.6
     roof = 0.6 * (1.0 - np.exp(-roofed_m2 / resolution_m**2 / 0.6))
     return total(None), roof.astype(np.float32), metal.astype(np.float32)
-
-
-def _streets(
-    density: NDArray[np.float32], resolution_m: float, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return the share of a grid of streets where buildings are dense."""
-    size_px = density.shape[0]
-    angle = generator.uniform(0, np.pi / 2)
-    row, column = np.ogrid[:size_px, :size_px]
-    share = np.zeros_like(density)
-    for turn, block_m in ((angle, 130.0), (angle + np.pi / 2, 190.0)):
-        across = (row * np.sin(turn) + column * np.cos(turn)) * resolution_m
-        offset = np.abs(across % block_m - block_m / 2)
-        share = np.maximum(share, np.clip((0.5 * resolution_m + 4.0 - offset) / resolution_m, 0, 1))
-    return np.asarray(0.45 * share * soft_step(density - 550.0, 120.0), dtype=np.float32)

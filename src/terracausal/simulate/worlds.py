@@ -1,6 +1,5 @@
 """Worlds: randomised studies on a simulated landscape, with the effect of every unit known."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,9 +11,14 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.checks import check_choice, check_count
 from terracausal._foundation.randomness import RandomState, random_generator
-from terracausal.imagery import Chips
 from terracausal.simulate.landscape import Landscape, simulate_landscape
-from terracausal.simulate.settlements import place_apart
+from terracausal.simulate.sites import (
+    chip_means,
+    cut_chips,
+    enough_px,
+    place_sites,
+    site_points,
+)
 from terracausal.study import Study, StudyData
 
 WORLDS = ("effect_modification", "constant_effect")
@@ -177,10 +181,10 @@ def simulate_study(
         settings = replace(settings, effect_sd=0.0)
     streams = random_generator(random_state).spawn(4)
     if landscape is None:
-        landscape = simulate_landscape(_enough_px(n_sites, size_px), random_state=streams[0])
-    corners = _place_sites(landscape, n_sites, size_px, streams[1])
+        landscape = simulate_landscape(enough_px(n_sites, size_px), random_state=streams[0])
+    corners = place_sites(landscape, n_sites, size_px, streams[1])
     keys = pd.Index([f"s{number:04d}" for number in range(n_sites)], name="site")
-    sites = _site_points(landscape, corners, size_px, keys)
+    sites = site_points(landscape, corners, size_px, keys)
     modifier = standardise(chip_means(landscape.layers["cropland"], corners, size_px))
     buildings = chip_means(landscape.layers["buildings_per_km2"], corners, size_px)
     table = _draw_units(sites, np.log1p(buildings), units_per_site, streams[2])
@@ -207,44 +211,13 @@ def simulate_study(
     )
     return SimulatedStudy(
         study=study,
-        chips=_cut_chips(landscape, corners, size_px, sites),
+        chips=cut_chips(landscape, corners, size_px, sites),
         name=world,
         notes=(note,),
         truth=truth,
         landscape=landscape,
         settings=settings,
     )
-
-
-def chip_means(
-    layer: NDArray[np.float32], corners: NDArray[np.intp], size_px: int
-) -> NDArray[np.float64]:
-    """Average a layer over chips, with Gaussian weights that favour the centre.
-
-    Parameters
-    ----------
-    layer : ndarray of shape (height, width)
-        Any quantity on the landscape's pixels.
-    corners : ndarray of shape (n_sites, 2)
-        Row and column of the upper left pixel of each chip.
-    size_px : int
-        Height and width of a chip; the weights' standard deviation is a third of it.
-
-    Returns
-    -------
-    ndarray of shape (n_sites,)
-        One mean per site.
-
-    Examples
-    --------
-    >>> chip_means(np.full((8, 8), 2.0), np.array([[0, 0], [3, 4]]), 4).round(9).tolist()
-    [2.0, 2.0]
-    """
-    offset = np.arange(size_px) - 0.5 * (size_px - 1)
-    weight = np.exp(-0.5 * (3.0 * offset / size_px) ** 2)
-    weight /= weight.sum()
-    chips = _windows(layer, corners, size_px).astype(np.float64)
-    return np.asarray((chips * weight).sum(axis=-1) @ weight, dtype=np.float64)
 
 
 def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -305,60 +278,6 @@ def assign_half(count: int, generator: np.random.Generator) -> NDArray[np.int64]
     return generator.permutation(treatment)
 
 
-def _enough_px(n_sites: int, size_px: int) -> int:
-    """Return a landscape size in which the sites have two and a half times the area they fill."""
-    return max(256, 64 * math.ceil(size_px * math.sqrt(2.5 * n_sites) / 64))
-
-
-def _place_sites(
-    landscape: Landscape, n_sites: int, size_px: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
-    """Return the upper left pixel of each chip, (n_sites, 2), where people live."""
-    room = landscape.size_px - size_px + 1
-    if room < 1 or room**2 < n_sites:
-        raise ValueError(
-            f"{n_sites} chips of {size_px} pixels must fit in the landscape; it has "
-            f"{landscape.size_px} × {landscape.size_px} pixels. Take fewer sites, smaller chips or "
-            "a larger landscape."
-        )
-    middle = slice(size_px // 2, size_px // 2 + room)
-    density = landscape.layers["buildings_per_km2"][middle, middle]
-    is_dry = landscape.layers["water"][middle, middle] < 0.5
-    log_weight = np.where(is_dry, np.log(density + 1.0), -np.inf)
-    spacing = size_px // 2
-    places = place_apart(log_weight, n_sites, spacing, generator)
-    while len(places) < n_sites and spacing > 0:
-        spacing //= 2
-        places = place_apart(log_weight, n_sites, spacing, generator)
-    if len(places) < n_sites:
-        raise ValueError(
-            f"`n_sites` must be at most {len(places)}, the number of dry places in this "
-            f"landscape; got {n_sites}."
-        )
-    # north to south: the order of the sites says nothing about the density of people
-    return places[np.lexsort((places[:, 1], places[:, 0]))]
-
-
-def _windows(
-    array: NDArray[np.float32], corners: NDArray[np.intp], size_px: int
-) -> NDArray[np.float32]:
-    """Cut squares out of the last two axes; the sites become the first axis."""
-    rows = corners[:, 0, None, None] + np.arange(size_px)[:, None]
-    columns = corners[:, 1, None, None] + np.arange(size_px)[None, :]
-    return np.moveaxis(array[..., rows, columns], -3, 0)
-
-
-def _site_points(
-    landscape: Landscape, corners: NDArray[np.intp], size_px: int, keys: pd.Index
-) -> gpd.GeoDataFrame:
-    """Return the centres of the chips as points, by site key."""
-    centre = corners + 0.5 * size_px
-    grid = landscape.transform
-    east, north = grid.c + grid.a * centre[:, 1], grid.f + grid.e * centre[:, 0]
-    points = gpd.points_from_xy(east, north, crs=landscape.crs)
-    return gpd.GeoDataFrame(index=keys, geometry=points)
-
-
 def _draw_units(
     sites: gpd.GeoDataFrame,
     log_density: NDArray[np.float64],
@@ -407,17 +326,3 @@ def _truth(
         "noise": settings.noise_sd * generator.standard_normal(len(table)),
     }
     return pd.DataFrame(columns, index=table.index)
-
-
-def _cut_chips(
-    landscape: Landscape, corners: NDArray[np.intp], size_px: int, sites: gpd.GeoDataFrame
-) -> Chips:
-    """Return the pixels around the sites."""
-    pixels = _windows(landscape.reflectance, corners, size_px)[:, None]
-    return Chips.from_arrays(
-        pixels,
-        sites=sites,
-        bands=landscape.bands,
-        crs=landscape.crs,
-        resolution_m=landscape.resolution_m,
-    )

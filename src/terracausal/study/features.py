@@ -1,5 +1,6 @@
 """Covariates as numbers: one stated rule for categories and for missing values."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,12 +44,12 @@ class CovariateEncoding:
     ['age', 'age_missing', 'sex=m']
     """
 
-    medians: dict[str, float]
-    flagged: dict[str, int]
-    levels: dict[str, tuple[str, ...]]
+    medians: dict[Hashable, float]
+    flagged: dict[Hashable, int]
+    levels: dict[Hashable, tuple[str, ...]]
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def columns(self) -> tuple[Hashable, ...]:
         """Names of the covariates that go in."""
         return (*self.medians, *self.levels)
 
@@ -64,7 +65,9 @@ class CovariateEncoding:
         -------
         CovariateEncoding
         """
-        medians, flagged, levels = {}, {}, {}
+        medians: dict[Hashable, float] = {}
+        flagged: dict[Hashable, int] = {}
+        levels: dict[Hashable, tuple[str, ...]] = {}
         for name, column in table.items():
             present = column.dropna()
             n_values = present.nunique() + int(column.isna().any())
@@ -82,16 +85,16 @@ class CovariateEncoding:
                         f"The covariate {name!r} must be finite; {n_infinite} values are infinite. "
                         "Set them to NaN (they are then imputed and flagged) or drop the units."
                     )
-                medians[str(name)] = float(numbers.median())
+                medians[name] = float(numbers.median())
                 if numbers.isna().any():
-                    flagged[str(name)] = int(numbers.isna().sum())
+                    flagged[name] = int(numbers.isna().sum())
             elif pd.api.types.is_datetime64_any_dtype(column):
                 raise RoleError(
                     f"The covariate {name!r} holds dates; expected numbers or categories. "
                     "Turn it into a number, such as days since a fixed date."
                 )
             else:
-                levels[str(name)] = tuple(sorted(_category(column).unique()))
+                levels[name] = tuple(sorted(_category(column).unique()))
         return cls(medians, flagged, levels)
 
     def transform(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +117,7 @@ class CovariateEncoding:
         parts: dict[str, pd.Series[float]] = {}
         for name, median in self.medians.items():
             numbers = table[name].astype("float64")
-            parts[name] = numbers.fillna(median)
+            parts[str(name)] = numbers.fillna(median)
             if name in self.flagged:
                 parts[f"{name}_missing"] = numbers.isna().astype("float64")
         for name, levels in self.levels.items():

@@ -198,7 +198,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_a_seed_that_is_no_number_is_refused():
-    with pytest.raises(TypeError, match="`random_state` must be .*; got str"):
+    with pytest.raises(TypeError, match=r"`random_state` must be .*; got str"):
         simulate_landscape(64, random_state="0")
 
 

@@ -14,7 +14,7 @@ from terracausal.simulate.networks import (
     spanning_paths,
     sum_downstream,
 )
-from terracausal.simulate.settlements import place_apart
+from terracausal.simulate.placement import place_apart
 from terracausal.simulate.spectral import fractal_noise, soft_step
 
 

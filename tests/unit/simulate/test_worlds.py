@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from terracausal.simulate import SimulatedStudy, WorldSettings, simulate_study
-from terracausal.simulate.worlds import assign_half, chip_means, standardise
+from terracausal.simulate.sites import chip_means
+from terracausal.simulate.worlds import assign_half, standardise
 from terracausal.study import Study, StudyData
 
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
