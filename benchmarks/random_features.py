@@ -2,17 +2,16 @@
 
 The plain formula convolves the whole batch and averages relu(conv) and relu(-conv). Ours is the
 public path: `RandomConvEncoder.transform` on `Chips`, with standardisation, checks and the table.
-Both use the threads that torch takes by itself, alternate in one process, and must agree to 1e-5.
+Both may use all threads that torch would take, alternate in one process, and must agree to 1e-5.
 
     python benchmarks/random_features.py --sites 327 --features 512
 """
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -88,25 +87,24 @@ def _measure_peak(
 ) -> None:
     chips = make_chips(n_sites, size_px)
     encoder = make_encoder(n_features, chips)
-    if which == "plain":
-        pixels = standard_pixels(chips, encoder)
-        before = _peak_mib()
-        plain_features(pixels, encoder)
-    else:
-        encoder.transform(chips.select(chips.keys[:1]))
-        before = _peak_mib()
+    pixels = standard_pixels(chips, encoder) if which == "plain" else None
+    encoder.transform(chips.select(chips.keys[:1]))  # what is loaded on first use is not counted
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status_mib("VmRSS")
+    if pixels is None:
         encoder.transform(chips)
-    answer.put(_peak_mib() - before)
+    else:
+        plain_features(pixels, encoder)
+    answer.put(_status_mib("VmHWM") - before)
 
 
-def _peak_mib() -> float:
-    # kilobytes on Linux, bytes on macOS
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+def _status_mib(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 def peak_mib(which: str, n_sites: int, n_features: int, size_px: int) -> float:
-    """Return by how much one call raises the peak memory of a fresh process, in MiB."""
+    """Return by how much one call raises the memory of a fresh process, in MiB (Linux)."""
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     process = context.Process(

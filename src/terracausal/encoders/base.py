@@ -26,14 +26,14 @@ class ChipEncoder(TransformerMixin, BaseEstimator):
     bands_: tuple[str, ...]
     n_sites_fitted_: int
 
-    def fit(self, chips: Chips, y: None = None) -> Self:
+    def fit(self, chips: Chips, y: object = None) -> Self:
         """Learn from the chips what the encoder needs to know.
 
         Parameters
         ----------
         chips : Chips
             Chips to learn from; their order does not matter.
-        y : None, default=None
+        y : object, default=None
             Ignored; an encoder never sees the outcome.
 
         Returns

@@ -143,7 +143,8 @@ class RandomConvEncoder(ChipEncoder):
     def _encode(self, keys: pd.Index, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
         pool = FeaturePool(Filters(self.filters_, self.bias_), self.device)
         standard = standardise(pixels, self.mean_, self.scale_)
-        rows = np.stack([_mean_over_times(pool, chip) for chip in standard])
+        by_time = pool.encode(standard.reshape(-1, *standard.shape[2:]))
+        rows = mean_over_times(by_time.reshape(*standard.shape[:2], -1))
         bad = np.isnan(rows[:, 0])
         if bad.any():
             patch_px = self.filters_.shape[-1]
@@ -284,11 +285,12 @@ def _check_counts(
         )
 
 
-def _mean_over_times(pool: FeaturePool, chip: NDArray[np.float32]) -> NDArray[np.float64]:
-    by_time = np.stack([pool.features(frame) for frame in chip])
-    seen = ~np.isnan(by_time[:, 0])
-    mean: NDArray[np.float64] = by_time[seen].mean(axis=0) if seen.any() else by_time[0]
-    return mean
+def mean_over_times(by_time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average features (b, n_times, n_features) over the times that have them, NaN where none."""
+    seen = ~np.isnan(by_time[:, :, :1])
+    total = np.where(seen, by_time, 0.0).sum(axis=1)
+    count = seen.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _digest(*arrays: NDArray[Any]) -> str:

@@ -15,11 +15,15 @@ its own mean. Their centring makes every feature blind to the brightness of a pl
 band (night lights, a vegetation index) leaves texture alone.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from terracausal._foundation.optional import require
 
 # Added to each eigenvalue, as a share of their sum: the 0.001 of Rolf et al., whose windows have
 # unit norm and so eigenvalues that sum to 1.
@@ -31,6 +35,7 @@ RESPONSE_BIAS = -1.0
 
 _FILTERS_AT_ONCE = 256
 _WINDOWS_AT_ONCE = 2048  # with the above, a block of responses has 2 MB and stays in the cache
+_FRAMES_PER_TASK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +112,18 @@ class FeaturePool:
     ----------
     filters : Filters
         What to convolve with.
-    device : str, default="cpu"
+    device : str, default='cpu'
         A torch device.
     """
 
     def __init__(self, filters: Filters, device: str = "cpu") -> None:
-        import torch
-
+        torch = require("torch", needed_by="RandomConvEncoder")
         n_filters, n_bands, self.patch_px, _ = filters.weights.shape
         # channels last: a window is then patch_px runs of patch_px * n_bands neighbouring numbers
         flat = filters.weights.transpose(0, 2, 3, 1).reshape(n_filters, -1)
         with_bias = np.concatenate([flat, filters.bias[:, None]], axis=1)
-        self._torch: Any = torch
+        self._torch = torch
+        self._n_threads: int = torch.get_num_threads() if device == "cpu" else 1
         self._device = torch.device(device)
         self._linear = with_bias.astype(np.float64)
         self._blocks = [
@@ -126,6 +131,35 @@ class FeaturePool:
             for block in np.split(with_bias, range(_FILTERS_AT_ONCE, n_filters, _FILTERS_AT_ONCE))
         ]
         self._shape = (n_filters, n_bands)
+
+    def encode(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the features of many frames, on as many threads as torch would use.
+
+        Each thread convolves whole frames by itself. Threads inside one small product would wait
+        for each other after every step, for milliseconds whenever the machine is busy; and so the
+        number of threads changes no digit.
+
+        Parameters
+        ----------
+        frames : ndarray of shape (n_frames, n_bands, height, width)
+            Standardised pixels, NaN where missing.
+
+        Returns
+        -------
+        ndarray of shape (n_frames, 2 * n_filters)
+            As from `features`.
+        """
+        tasks = [
+            frames[start : start + _FRAMES_PER_TASK]
+            for start in range(0, len(frames), _FRAMES_PER_TASK)
+        ]
+        with ThreadPoolExecutor(min(self._n_threads, len(tasks))) as threads:
+            return np.concatenate(list(threads.map(self._encode_alone, tasks)))
+
+    def _encode_alone(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        # OpenMP keeps this limit for the thread that sets it, so torch elsewhere is untouched
+        with _thread_pools().limit(limits=1, user_api="openmp"):
+            return np.stack([self.features(frame) for frame in frames])
 
     def features(self, frame: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean of relu(z) and of relu(-z) over the complete windows of a frame.
@@ -184,3 +218,9 @@ class FeaturePool:
         """Return the sum of relu(z) over windows (n_windows, d + 1), shape (n_filters,)."""
         sums = [self._torch.mm(windows, block).clamp_min_(0).sum(0) for block in self._blocks]
         return np.asarray(self._torch.cat(sums).cpu().numpy(), dtype=np.float64)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:
+    # looks through the libraries that are loaded, so it is called after the import of torch
+    return require("threadpoolctl", needed_by="RandomConvEncoder").ThreadpoolController()

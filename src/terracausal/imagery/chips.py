@@ -22,6 +22,7 @@ from terracausal.imagery.records import (
     value_range,
 )
 
+_GROUPS_SHOWN = 10
 _AXES = "(n_sites, n_times, n_bands, height, width)"
 
 
@@ -369,7 +370,9 @@ class Chips:
         lines += [f"  {note}" for note in self._notes]
         groups = duplicate_groups(self._records)
         if groups:
-            shown = ", ".join(" = ".join(str(site) for site in group) for group in groups)
+            shown = ", ".join(" = ".join(map(str, group)) for group in groups[:_GROUPS_SHOWN])
+            more = len(groups) - _GROUPS_SHOWN
+            shown += f" and {more} more groups" if more > 0 else ""
             lines.append(f"  duplicates: {shown} (identical pixels)")
         known = set(self.keys)
         kept = [record for record in self._records if record.site in known]

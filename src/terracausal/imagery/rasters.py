@@ -138,9 +138,14 @@ def read_native(raster: Any, grid: Any, indexes: tuple[int, ...]) -> NDArray[np.
     return _read_window(raster, indexes, (left, top, left + width, top + height))
 
 
-def read_warped(raster: Any, header: Header, grid: Any, indexes: tuple[int, ...]) -> Any:
-    """Return the file resampled to a grid (bilinear), (n_bands, height, width) float32."""
-    pixels = np.full((len(indexes), *grid.shape), np.nan, dtype=np.float32)
+def read_warped(
+    raster: Any, header: Header, grid: Any, indexes: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return the file resampled to a grid (bilinear), (n_bands, height, width).
+
+    A pixel is the weighted mean of the valid pixels under the kernel, and missing where they have
+    less than half of its weight.
+    """
     left, top, right, bottom = _footprint(header, grid)
     # bilinear needs a neighbour, or as many pixels as fall into one of the target
     margin_x, margin_y = 2 + (right - left) / grid.shape[1], 2 + (bottom - top) / grid.shape[0]
@@ -150,18 +155,23 @@ def read_warped(raster: Any, header: Header, grid: Any, indexes: tuple[int, ...]
         min(header.size_px[1], int(np.ceil(right + margin_x))),
         min(header.size_px[0], int(np.ceil(bottom + margin_y))),
     )
+    pixels = _read_window(raster, indexes, box)
+    valid = ~np.isnan(pixels)
+    # values and weights are moved alike: the warper itself would spread NaN as far as the kernel
+    both = np.concatenate([np.where(valid, pixels, 0), valid]).astype(np.float32)
+    moved = np.zeros((2 * len(indexes), *grid.shape), dtype=np.float32)
     reproject(
-        _read_window(raster, indexes, box),
-        pixels,
+        both,
+        moved,
         src_transform=shift_affine(header.transform, box[0], box[1]),
         src_crs=raster.crs,
-        src_nodata=np.nan,
         dst_transform=grid.affine,
         dst_crs=grid.crs.to_wkt(),
-        dst_nodata=np.nan,
         resampling=Resampling.bilinear,
     )
-    return pixels
+    total, share = np.split(moved, 2)
+    enough = share >= 0.5
+    return np.where(enough, total / np.where(enough, share, 1), np.float32(np.nan))
 
 
 def overlaps(header: Header, grid: Any) -> bool:
@@ -213,31 +223,33 @@ class FileReader:
 
     def look(self, site: Hashable) -> Look:
         """Read a chip together with where it lies."""
-        path, point = self._paths[site], self._points[site]
+        path, indexes = self._paths[site], self._indexes[site]
         with open_raster(site, path) as raster:
             header = read_header(raster, site, path)
-            target = header.crs
-            if self._resolution_m is not None:
-                target = metric_crs(
-                    point if self._crs == target else move_point(point, self._crs, target), target
-                )
-            place = move_point(point, self._crs, target)
-            if not np.isfinite(place).all():
-                raise ValueError(f"the site cannot be expressed in {target.to_string()}")
-            if self._resolution_m is None:
-                grid = native_grid(header, place, self._size_px)
-            else:
-                grid = metric_grid(target, place, self._size_px, self._resolution_m)
+            grid, offset_m = self._grid(header, self._points[site])
             found = overlaps(header, grid)
             if not found:
-                pixels = np.full((len(self._indexes[site]), *self._size_px), np.nan, np.float32)
+                pixels = np.full((len(indexes), *self._size_px), np.nan, dtype=np.float32)
             elif self._resolution_m is None:
-                pixels = read_native(raster, grid, self._indexes[site])
+                pixels = read_native(raster, grid, indexes)
             else:
-                pixels = read_warped(raster, header, grid, self._indexes[site])
+                pixels = read_warped(raster, header, grid, indexes)
+        return Look(pixels, grid, offset_m, found)
+
+    def _grid(self, header: Header, point: Point) -> tuple[Any, float]:
+        """Return the grid of the chip, and how far its centre is from the site."""
+        place, crs = move_point(point, self._crs, header.crs), header.crs
+        if not np.isfinite(place).all():
+            raise ValueError(f"the site cannot be expressed in {crs.to_string()}")
+        if self._resolution_m is None:
+            grid = native_grid(header, place, self._size_px)
+        else:
+            crs = metric_crs(place, header.crs)
+            place = move_point(point, self._crs, crs)
+            grid = metric_grid(crs, place, self._size_px, self._resolution_m)
         height, width = self._size_px
         centre = apply_affine(grid.affine, width / 2, height / 2)
-        return Look(pixels, grid, distance_m(place, centre, target), found)
+        return grid, distance_m(place, centre, crs)
 
 
 def _read_window(

@@ -61,7 +61,7 @@ def manifest_table(records: Sequence[ChipRecord]) -> pd.DataFrame:
         "time": pd.DatetimeIndex([record.time for record in records]),
         "status": [record.status for record in records],
         "nodata_share": np.array([record.nodata_share for record in records], dtype=np.float64),
-        "source": pd.array([record.source for record in records], dtype="str"),
+        "source": pd.Series([record.source for record in records]),
         "offset_m": np.array([record.offset_m for record in records], dtype=np.float64),
         "duplicate_of": pd.Series(first, dtype=object),
     }

@@ -4,6 +4,7 @@ Scikit-learn's own cross-validated ridge leaves out single rows. Units that shar
 embedding, so their neighbours give the answer away and the penalty comes out far too small.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -13,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -21,6 +21,7 @@ from terracausal._foundation.checks import check_count
 
 Floats = NDArray[np.floating[Any]]
 _PENALTIES = tuple(float(value) for value in np.logspace(-3, 6, 19))
+_NEWTON_COLUMNS = 600
 _INVERSE_PENALTIES = tuple(float(value) for value in np.logspace(-5, 1, 7))
 
 
@@ -208,18 +209,14 @@ class ClusterLogistic(ClassifierMixin, BaseEstimator):
         self.scale_ = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(self.mean_)), spread, 1.0)
         design = (design - self.mean_) / self.scale_
         candidates = self.inverse_penalties or _INVERSE_PENALTIES
-        losses = np.zeros(len(candidates))
+        losses, is_one = np.zeros(len(candidates)), target == self.classes_[-1]
         for train, test in _cluster_splits(target, groups, self.n_folds, stratify=True):
             if len(np.unique(target[train])) < 2:
                 continue
             for j, candidate in enumerate(candidates):
                 fitted = _logistic(candidate, design[train], target[train], weight[train])
-                losses[j] += weight[test].sum() * log_loss(
-                    target[test],
-                    fitted.predict_proba(design[test]),
-                    sample_weight=weight[test],
-                    labels=self.classes_,
-                )
+                odds = fitted.decision_function(design[test])
+                losses[j] += weight[test] @ np.logaddexp(0, np.where(is_one[test], -odds, odds))
         self.inverse_penalty_ = float(candidates[int(np.argmin(losses))])
         self.logistic_ = _logistic(self.inverse_penalty_, design, target, weight)
         return self
@@ -246,9 +243,9 @@ class ClusterLogistic(ClassifierMixin, BaseEstimator):
 
 
 def _logistic(inverse_penalty: float, design: Floats, target: Floats, weight: Floats) -> Any:
-    import warnings
-
-    learner = LogisticRegression(C=inverse_penalty, max_iter=500)
+    # Newton steps need a p-by-p matrix and then converge in a handful of passes
+    solver = "newton-cholesky" if design.shape[1] <= _NEWTON_COLUMNS else "lbfgs"
+    learner = LogisticRegression(C=inverse_penalty, max_iter=500, solver=solver)
     with warnings.catch_warnings():
         # a weak penalty on separable data never converges; log-loss then chooses a stronger one
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from terracausal._foundation.checks import check_finite
-from terracausal.plotting.canvas import INK, diverging_colormap, dress, ensure_axes, with_unit
+from terracausal.plotting.canvas import INK, diverging_colormap, dress, ensure_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def plot_effect_map(
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(color=INK, labelcolor=INK, length=3)
-    bar.set_label(with_unit(label, unit), color=INK, parse_math=False)
+    bar.set_label(f"{label}\n({unit})" if unit else label, color=INK, parse_math=False)
     return ax
 
 

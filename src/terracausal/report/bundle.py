@@ -10,6 +10,7 @@ from terracausal._foundation.errors import AlignmentError, list_some
 from terracausal.evaluation import TargetingResult
 from terracausal.imagery import Chips
 from terracausal.nuisance import Nuisances, Scores
+from terracausal.report.wording import in_brackets
 from terracausal.study import Estimate, Study
 
 
@@ -46,7 +47,8 @@ class Bundle:
     @property
     def outcome(self) -> str:
         """Name of the outcome in a sentence."""
-        return "the outcome" if self.study is None else f"the outcome ({self.study.roles.outcome})"
+        name = "outcome" if self.study is None else self.study.roles.outcome
+        return f"the outcome{in_brackets(name, 'outcome')}"
 
 
 _ONE: tuple[tuple[type, str], ...] = ((Study, "study"), (Chips, "chips"))

@@ -22,6 +22,7 @@ from terracausal.report.sections import (
     describe_targeting,
     tiles,
 )
+from terracausal.report.wording import capitalise
 from terracausal.study import Study
 
 _PACKAGES = (
@@ -155,7 +156,7 @@ class Report:
         return template.render(
             title=self.title,
             subtitle=self.subtitle,
-            notes=self.notes,
+            notes=[capitalise(note) for note in self.notes],
             tiles=list(tiles(self._bundle)),
             findings=[section.finding for section in sections if section.finding],
             sections=sections,

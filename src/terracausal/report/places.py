@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from terracausal.effects import origin_of
 from terracausal.imagery import Chips
 from terracausal.plotting import plot_effect_map
 from terracausal.plotting.canvas import decimals_for, plain_number
@@ -31,6 +32,7 @@ def describe_places(
     by_site = known.groupby(site_keys(known.index, study)).mean()
     n_missing = len(effects) - len(known)
     notes = ["Effects of single places are predictions with large uncertainty of their own."]
+    notes += tell_origin(known)
     if n_missing:
         notes.append(f"{n_missing:,} units without a predicted effect were left out.")
     sections = []
@@ -39,6 +41,22 @@ def describe_places(
         sections.append(_draw_map(by_site, points, tuple(notes)))
     sections.append(_show_exemplars(by_site, chips))
     return sections
+
+
+def tell_origin(effects: "pd.Series[float]") -> list[str]:
+    """Say which learner predicted the effects, and whether it had seen these units."""
+    origin = origin_of(effects)
+    if origin is None:
+        return []
+    if origin.folds is not None:
+        return [f"Effects were predicted out of fold by {origin.learner}."]
+    seen = 0 if origin.trained_on is None else int(effects.index.isin(origin.trained_on).sum())
+    if seen == 0:
+        return [f"Effects were predicted by {origin.learner}, fitted on other units."]
+    return [
+        f"{origin.learner} was fitted on {seen:,} of these {len(effects):,} units, so the map "
+        "shows more variation than there is. Use cross_predict for predictions out of fold."
+    ]
 
 
 def place_points(effects: "pd.Series[float]", study: Study) -> pd.DataFrame | None:
@@ -56,8 +74,8 @@ def site_keys(units: pd.Index, study: Study) -> NDArray[Any]:
 
 
 def _draw_map(by_site: "pd.Series[float]", points: pd.DataFrame, notes: tuple[str, ...]) -> Section:
-    low, high = by_site.quantile(0.1), by_site.quantile(0.9)
-    # white means "no effect" as long as some places are on either side of it
+    low, high = by_site.quantile(0.05), by_site.quantile(0.95)
+    # white means "no effect" as long as at least 5 % of places are on either side of it
     center = 0.0 if low < 0 < high else float(by_site.mean())
     meaning = "no effect" if center == 0 else "the average over places"
     picture = draw_figure(
@@ -82,7 +100,7 @@ def _draw_map(by_site: "pd.Series[float]", points: pd.DataFrame, notes: tuple[st
 def _map_height(points: pd.DataFrame) -> float:
     shrink = np.cos(np.deg2rad(points["lat"].mean()))
     width = max(float(np.ptp(points["lon"]) * shrink), 1e-9)
-    return float(np.clip(1.0 + 3.6 * float(np.ptp(points["lat"])) / width, 2.6, 6.4))
+    return float(np.clip(1.0 + 3.3 * float(np.ptp(points["lat"])) / width, 2.6, 6.4))
 
 
 def _show_exemplars(by_site: "pd.Series[float]", chips: Chips | None) -> Section:
@@ -93,8 +111,8 @@ def _show_exemplars(by_site: "pd.Series[float]", chips: Chips | None) -> Section
     )
     n_shown = min(N_EXEMPLARS, len(ranked) // 2)
     top, bottom = ranked.iloc[:n_shown], ranked.iloc[len(ranked) - n_shown :].iloc[::-1]
-    # one digit more than the range needs, so that neighbours differ
-    decimals = decimals_for(float(np.ptp(ranked)) / 10) if len(ranked) else 2
+    # finer than for an interval, so that neighbours differ
+    decimals = decimals_for(float(np.ptp(ranked)) / 4) if len(ranked) else 2
     title = "Places with the highest and lowest effect"
     if n_shown == 0:
         return Section(title, "There are too few places to set the highest against the lowest.")

@@ -17,6 +17,8 @@ from terracausal.report.bundle import Bundle
 from terracausal.report.pictures import Picture, draw_figure
 from terracausal.report.wording import (
     Interval,
+    capitalise,
+    in_brackets,
     tell_agreement,
     tell_average_effect,
     tell_overlap,
@@ -91,7 +93,7 @@ def describe_study(study: Study) -> Section:
     where = f" at {study.n_sites:,} sites" if study.n_sites else ""
     sentence = (
         f"The study follows {study.n_units:,} units{where}; {treated:.0%} of them were in the "
-        f"programme ({study.roles.treatment})."
+        f"programme{in_brackets(study.roles.treatment, 'treatment')}."
     )
     return Section(
         "The study",
@@ -112,7 +114,7 @@ def describe_average_effects(estimates: Sequence[Estimate], outcome: str) -> Sec
     sentence = f"{finding} This is the {estimates[0].estimand}, by {estimates[0].method}."
     if len(intervals) > 1:
         sentence += f" {tell_agreement([interval.sign for interval in intervals])}"
-    shown = rows.assign(term=[fill(term, 26) for term in rows["term"]])
+    shown = rows.assign(term=[fill(term, 30) for term in rows["term"]])
     n_lines = sum(term.count("\n") + 1 for term in shown["term"])
     picture = draw_figure(
         lambda ax: plot_intervals(shown, ax=ax, show_numbers=False),
@@ -139,12 +141,15 @@ def describe_average_effects(estimates: Sequence[Estimate], outcome: str) -> Sec
 
 
 def label_rows(estimates: Sequence[Estimate]) -> list[str]:
-    """Name the rows of several estimates by what tells them apart."""
+    """Name each row by its estimand, and by method and term as far as others share it."""
     keys = [(e.estimand, e.method, term) for e in estimates for term in e.terms]
-    if len(keys) == 1:
-        return [keys[0][0]]
-    telling = [j for j in range(3) if len({key[j] for key in keys}) > 1]
-    return [", ".join(key[j] for j in telling or [0]) for key in keys]
+    labels = []
+    for key in keys:
+        n_words = 1
+        while n_words < 3 and sum(other[:n_words] == key[:n_words] for other in keys) > 1:
+            n_words += 1
+        labels.append(capitalise(", ".join(key[:n_words])))
+    return labels
 
 
 def describe_targeting(result: TargetingResult) -> Section:
@@ -265,7 +270,7 @@ def _interval_table(rows: pd.DataFrame, intervals: Sequence[Interval]) -> Table:
 def _limits(items: Sequence[object]) -> tuple[str, ...]:
     """Return what was done to the data and what is assumed, each once, in order."""
     found = [
-        str(text)
+        capitalise(str(text))
         for name in ("notes", "assumptions")
         for item in items
         for text in getattr(item, name, ())

@@ -97,13 +97,34 @@ def tell_average_effect(interval: Interval, outcome: str) -> str:
 
 
 def tell_agreement(signs: Sequence[int]) -> str:
-    """Say whether several estimates point the same way."""
+    """Say whether several estimates point the same way.
+
+    Examples
+    --------
+    >>> tell_agreement([1, 1, -1])
+    'Of the 3 estimates below, 2 are clearly above zero and 1 is clearly below zero.'
+    """
+    words = {
+        1: "clearly above zero",
+        -1: "clearly below zero",
+        0: "not clearly different from zero",
+    }
+    counts = [(signs.count(sign), text) for sign, text in words.items() if sign in signs]
     n = len(signs)
-    above, below = signs.count(1), signs.count(-1)
-    return (
-        f"Of the {n} estimates below, {above} lie clearly above zero, {below} clearly below, and "
-        f"{n - above - below} could be zero."
-    )
+    if len(counts) == 1:
+        return f"{'Both' if n == 2 else f'All {n}'} estimates below are {counts[0][1]}."
+    parts = [f"{count} {'is' if count == 1 else 'are'} {text}" for count, text in counts]
+    return f"Of the {n} estimates below, {', '.join(parts[:-1])} and {parts[-1]}."
+
+
+def capitalise(text: str) -> str:
+    """Return the text with a large first letter, and the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def in_brackets(name: str, unless: str) -> str:
+    """Return " (name)", or nothing where the sentence has just said the same word."""
+    return "" if name == unless else f" ({name})"
 
 
 def tell_targeting(interval: Interval, term: str, gain: tuple[float, float] | None) -> str:
@@ -164,7 +185,8 @@ def tell_overlap(propensity: np.ndarray, margin: float) -> str:
 def tell_spread(effects: "pd.Series[float]") -> str:
     """Say how far the effects by place lie apart."""
     low, high = (float(effects.quantile(q)) for q in (0.1, 0.9))
-    decimals = decimals_for(high - low)
+    # finer than for an interval, so that neighbours differ
+    decimals = decimals_for((high - low) / 4)
     return (
         f"Predicted effects average {plain_number(float(effects.mean()), decimals)} over "
         f"{len(effects):,} places; four out of five places lie between "

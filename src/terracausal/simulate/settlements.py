@@ -100,34 +100,20 @@ def simulate_settlements(
     size_px = terrain.water.shape[0]
     limit_m = size_px * resolution_m
     suitability = _suitability(terrain, resolution_m, generator)
-    towns = place_apart(
-        suitability,
-        _count(TOWN, limit_m, int(limit_m > 7_000)),
-        _spacing_px(TOWN, limit_m, resolution_m),
-        generator,
-    )
+    towns = _found(TOWN, suitability, int(limit_m > 7_000), resolution_m, generator)
     to_town = _distance_to(towns, size_px) * resolution_m
-    suitability_centre = suitability - 4.0 * np.exp(-to_town / 2_500.0)
-    centres = place_apart(
-        suitability_centre,
-        _count(CENTRE, limit_m, 2),
-        _spacing_px(CENTRE, limit_m, resolution_m),
-        generator,
-    )
+    apart = suitability - 4.0 * np.exp(-to_town / 2_500.0)
+    centres = _found(CENTRE, apart, 2, resolution_m, generator)
     main_places = np.concatenate([towns, centres])
     ease = travel_cost(terrain, resolution_m, generator)
     roads = connect_places(main_places, ease, None, 0.35, generator)
     is_paved = grade_roads(roads, towns, to_town)
     main = draw_lines(roads[:, 0], roads[:, 1], is_paved, size_px)
     to_road = np.minimum(main.distance_px * np.float32(resolution_m), limit_m)
-    suitability_hamlet = suitability + 1.6 * np.exp(-to_road / 500.0) - 2.0 * np.exp(-to_town / 900)
-    hamlets = place_apart(
-        suitability_hamlet,
-        _count(HAMLET, limit_m, 4),
-        _spacing_px(HAMLET, limit_m, resolution_m),
-        generator,
-    )
-    tracks = connect_places(np.concatenate([main_places, hamlets]), ease, to_road, 0.12, generator)
+    along = suitability + 1.6 * np.exp(-to_road / 500.0) - 2.0 * np.exp(-to_town / 900)
+    hamlets = _found(HAMLET, along, 4, resolution_m, generator)
+    all_places = np.concatenate([main_places, hamlets])
+    tracks = connect_places(all_places, ease, main.distance_px, 0.12, generator)
     minor = draw_lines(tracks[:, 0], tracks[:, 1], np.ones(len(tracks)), size_px)
     to_track = np.minimum(minor.distance_px * np.float32(resolution_m), to_road)
     near_road = np.exp(-to_track / 90.0) + 0.10
@@ -149,13 +135,19 @@ def simulate_settlements(
     )
 
 
-def _count(tier: Tier, side_m: float, minimum: int) -> int:
-    return max(minimum, round(tier.per_km2 * (side_m / 1_000.0) ** 2))
-
-
-def _spacing_px(tier: Tier, side_m: float, resolution_m: float) -> float:
-    """Return the tier's spacing; in a small landscape a place keeps a sixth of it to itself."""
-    return min(tier.spacing_m, side_m / 6.0) / resolution_m
+def _found(
+    tier: Tier,
+    log_weight: NDArray[np.float32],
+    minimum: int,
+    resolution_m: float,
+    generator: np.random.Generator,
+) -> NDArray[np.intp]:
+    """Return rows and columns of a tier's settlements."""
+    side_m = log_weight.shape[0] * resolution_m
+    count = max(minimum, round(tier.per_km2 * (side_m / 1_000.0) ** 2))
+    # in a small landscape a place keeps less to itself, so that there is a second one
+    spacing_m = min(tier.spacing_m, side_m / 6.0)
+    return place_apart(log_weight, count, spacing_m / resolution_m, generator)
 
 
 def _distance_to(places: NDArray[np.intp], size_px: int) -> NDArray[np.float32]:

@@ -13,14 +13,54 @@ from terracausal.simulate.placement import place_apart
 
 
 def enough_px(n_sites: int, size_px: int) -> int:
-    """Return a landscape size in which the sites have two and a half times the area they fill."""
+    """Return a landscape size in which the chips fill at most two fifths of the area.
+
+    Parameters
+    ----------
+    n_sites : int
+        Number of sites.
+    size_px : int
+        Height and width of a chip.
+
+    Returns
+    -------
+    int
+        A multiple of 64, at least 256.
+
+    Examples
+    --------
+    >>> enough_px(400, 32)
+    1024
+    """
     return max(256, 64 * math.ceil(size_px * math.sqrt(2.5 * n_sites) / 64))
 
 
 def place_sites(
     landscape: Landscape, n_sites: int, size_px: int, generator: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return the upper left pixel of each chip, (n_sites, 2), where people live."""
+    """Draw sites where people live, apart from each other as far as they fit.
+
+    Parameters
+    ----------
+    landscape : Landscape
+        Where the sites lie.
+    n_sites : int
+        Number of sites.
+    size_px : int
+        Height and width of the chips, which lie inside the landscape.
+    generator : numpy.random.Generator
+        The source of randomness.
+
+    Returns
+    -------
+    ndarray of shape (n_sites, 2)
+        Row and column of the upper left pixel of each chip, from north to south.
+
+    Raises
+    ------
+    ValueError
+        If the chips or the sites do not fit.
+    """
     room = landscape.size_px - size_px + 1
     if room < 1 or room**2 < n_sites:
         raise ValueError(
@@ -49,7 +89,24 @@ def place_sites(
 def site_points(
     landscape: Landscape, corners: NDArray[np.intp], size_px: int, keys: pd.Index
 ) -> gpd.GeoDataFrame:
-    """Return the centres of the chips as points, by site key."""
+    """Locate the centres of the chips.
+
+    Parameters
+    ----------
+    landscape : Landscape
+        Gives the grid.
+    corners : ndarray of shape (n_sites, 2)
+        Row and column of the upper left pixel of each chip.
+    size_px : int
+        Height and width of a chip.
+    keys : Index of length n_sites
+        Keys of the sites.
+
+    Returns
+    -------
+    GeoDataFrame
+        Points in the landscape's CRS, by site key.
+    """
     centre = corners + 0.5 * size_px
     grid = landscape.transform
     east, north = grid.c + grid.a * centre[:, 1], grid.f + grid.e * centre[:, 0]
@@ -91,7 +148,24 @@ def chip_means(
 def cut_chips(
     landscape: Landscape, corners: NDArray[np.intp], size_px: int, sites: gpd.GeoDataFrame
 ) -> Chips:
-    """Return the pixels around the sites."""
+    """Cut the pixels around the sites out of the image.
+
+    Parameters
+    ----------
+    landscape : Landscape
+        Gives the image.
+    corners : ndarray of shape (n_sites, 2)
+        Row and column of the upper left pixel of each chip.
+    size_px : int
+        Height and width of a chip.
+    sites : GeoDataFrame
+        The sites' points, in the order of `corners`.
+
+    Returns
+    -------
+    Chips
+        One undated chip per site.
+    """
     pixels = _windows(landscape.reflectance, corners, size_px)[:, None]
     return Chips.from_arrays(
         pixels,

@@ -242,7 +242,7 @@ class TestEffectMap:
 
     def test_the_colour_bar_states_the_unit(self):
         figure = plot_effect_map(self.lon, self.lat, self.effect, unit="t/ha").figure
-        assert "Effect (t/ha)" in [ax.get_ylabel() for ax in figure.axes]
+        assert "Effect\n(t/ha)" in [ax.get_ylabel() for ax in figure.axes]
 
     def test_swapped_coordinates_are_named(self):
         with pytest.raises(ValueError, match=r"`lat` must lie .* found 120"):

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from matplotlib import pyplot as plt
 from matplotlib.image import imread
 
 from terracausal._foundation.errors import AlignmentError
+from terracausal.effects import EffectOrigin
 from terracausal.imagery import Chips
 from terracausal.nuisance import Scores, cross_fit
 from terracausal.report import Report
+from terracausal.report.pictures import pick_bands
 from terracausal.report.places import find_twins, latest_image
+from terracausal.report.sections import label_rows
 from terracausal.report.wording import Interval
 from terracausal.study import Study
 
@@ -204,7 +208,7 @@ def test_the_numbers_are_those_of_the_results(world, page):
     share = world.study.treatment.mean()
     assert f"400 units at 40 sites; {share:.0%} of them" in page.text
     assert world.other_estimate.confint()[0, 0] < 0 < world.other_estimate.confint()[0, 1]
-    assert "1 lie clearly above zero, 0 clearly below, and 1 could be zero" in page.text
+    assert "1 is clearly above zero and 1 is not clearly different from zero" in page.text
 
 
 def test_an_unsettled_effect_is_told_as_such(world, tmp_path):
@@ -213,8 +217,19 @@ def test_an_unsettled_effect_is_told_as_such(world, tmp_path):
     assert "The programme raised" not in page.text
 
 
+def test_rows_are_named_by_what_tells_them_apart(world):
+    first, second = world.estimate, world.other_estimate
+    third = replace(first, estimand="average effect on the treated")
+    assert label_rows([first]) == ["Average effect on all units"]
+    assert label_rows([first, second, third]) == [
+        "Average effect on all units, regression",
+        "Average effect on all units, difference in means",
+        "Average effect on the treated",
+    ]
+
+
 def test_assumptions_and_notes_are_listed(html):
-    for text in ("no unmeasured confounding", "overlap", "3 propensities were clipped"):
+    for text in ("No unmeasured confounding", "Overlap", "3 propensities were clipped"):
         assert f"<li>{text}</li>" in html
 
 
@@ -311,6 +326,29 @@ def test_missing_effects_are_counted(world, tmp_path):
     cate = world.cate.copy()
     cate.iloc[:7] = np.nan
     assert "7 units without a predicted effect" in render(tmp_path, [world.study, cate])
+
+
+@pytest.mark.parametrize(
+    ("bands", "shown"),
+    [
+        (["nir", "Red", "green", "BLUE"], (1, 2, 3)),
+        (["B02", "B03", "B04"], (2, 1, 0)),
+        (["green", "nir", "swir1"], (2, 1, 0)),
+        (["one", "two", "three", "four"], (0, 1, 2)),
+        (["one", "two"], (0,)),
+    ],
+)
+def test_known_bands_are_shown_in_their_colours(bands, shown):
+    assert pick_bands(bands) == shown
+
+
+def test_the_learner_of_the_effects_is_named(world, tmp_path):
+    cate = world.cate.copy()
+    cate.attrs["terracausal_origin"] = EffectOrigin("Forest()", folds=pd.Series(0, cate.index))
+    assert "predicted out of fold by Forest()" in render(tmp_path, [world.study, cate])
+    cate.attrs["terracausal_origin"] = EffectOrigin("Forest()", trained_on=cate.index[:30])
+    page = Page(render(tmp_path, [world.study, cate]))
+    assert "Forest() was fitted on 30 of these 400 units" in page.text
 
 
 def test_the_latest_image_with_pixels_is_shown():

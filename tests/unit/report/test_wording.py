@@ -50,9 +50,12 @@ def test_a_rounded_zero_has_no_sign():
 
 
 def test_agreement_counts_signs():
-    sentence = tell_agreement([1, 1, 0, -1])
-    assert sentence.startswith("Of the 4 estimates below, 2 lie clearly above zero, 1 clearly")
-    assert sentence.endswith("1 could be zero.")
+    assert tell_agreement([1, 1, 0, -1]) == (
+        "Of the 4 estimates below, 2 are clearly above zero, 1 is clearly below zero and "
+        "1 is not clearly different from zero."
+    )
+    assert tell_agreement([-1, -1]) == "Both estimates below are clearly below zero."
+    assert tell_agreement([0, 0, 0]).startswith("All 3 estimates below are not clearly")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+# make demo   a fresh environment, then the whole flow on a simulated study
+# make test   the same environment, then lint, types and all tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: install demo test lint types unit doctor freeze clean
+.DEFAULT_GOAL := test
+
+# torch comes first and alone: any other package would pull the newest build with its CUDA libraries
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(STAMP)
+
+# made anew only when the code or the environment changed; the summary is shown either way
+demo: demo/summary.txt
+	@cat demo/summary.txt
+
+demo/summary.txt: $(STAMP) $(shell find src -name '*.py' -o -name '*.j2' -o -name '*.css')
+	@mkdir -p demo
+	$(BIN)/terracausal demo --out demo > demo/summary.part
+	@mv demo/summary.part $@
+
+doctor: $(STAMP)
+	$(BIN)/terracausal doctor
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	@# --verify changes nothing and fails where a notebook still has outputs
+	@for notebook in notebooks/*.ipynb; do \
+	  test ! -e "$$notebook" || $(BIN)/nbstripout --verify "$$notebook" || exit 1; done
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/pytest
+
+test: lint types unit
+
+freeze: $(STAMP)
+	@echo "# Every version that a fresh environment gets; regenerate with: make freeze"
+	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache
