@@ -60,7 +60,7 @@ def great_circle_m(lon_a: Floats, lat_a: Floats, lon_b: Floats, lat_b: Floats) -
 def neighbour_blocks(
     points: Floats, cutoff_m: float, max_pairs: int = 2_000_000
 ) -> Iterator[tuple[slice, csr_matrix]]:
-    """Yield rows of the sparse matrix of distances up to `cutoff_m`, a few points at a time.
+    """Yield the upper triangle of the sparse matrix of distances, a block of points at a time.
 
     Parameters
     ----------
@@ -75,19 +75,21 @@ def neighbour_blocks(
     ------
     rows : slice
         Which points the block is about.
-    distances : csr_matrix of shape (n_rows, n)
-        Metres; a stored 0 is a pair at distance 0.
+    distances : csr_matrix of shape (n_rows, n - rows.start)
+        Metres to the block's own points, then to all later ones; a stored 0 is a pair at
+        distance 0.
     """
     radius = chord_of_distance(cutoff_m)
     # callers sort by longitude, so a block is a thin strip and its tree is cheap to search
-    tree = cKDTree(points)
     start, n = 0, len(points)
     rows = max(1, min(n, 256))
     while start < n:
         part = slice(start, min(start + rows, n))
-        pairs = cKDTree(points[part]).sparse_distance_matrix(tree, radius, output_type="coo_matrix")
+        block, rest = cKDTree(points[part]), cKDTree(points[start:])
+        pairs = block.sparse_distance_matrix(rest, radius, output_type="coo_matrix")
         metres = distance_of_chord(pairs.data)
-        yield part, csr_matrix((metres, (pairs.row, pairs.col)), shape=(part.stop - start, n))
+        shape = (part.stop - start, n - start)
+        yield part, csr_matrix((metres, (pairs.row, pairs.col)), shape=shape)
         per_row = max(1.0, pairs.nnz / (part.stop - start))
         start = part.stop
         rows = int(np.clip(max_pairs / per_row, 1, 4 * rows))

@@ -175,6 +175,11 @@ def check_lon_lat(lon: "pd.Series[float]", lat: "pd.Series[float]") -> None:
             f"Latitude ({lat.name!r}) must lie within ±90 degrees; found {y.min():g} to "
             f"{y.max():g}. {advice} Give coords=(longitude, latitude) in degrees."
         )
+    if str(lon.name).lower().startswith("lat") and str(lat.name).lower().startswith("lon"):
+        raise RoleError(
+            f"Longitude and latitude look swapped: got coords=({lon.name!r}, {lat.name!r}). "
+            "Give coords=(longitude, latitude)."
+        )
     if (np.abs(x) > 360).any():
         raise RoleError(
             f"Longitude ({lon.name!r}) must lie within ±360 degrees; found {x.min():g} to "

@@ -92,7 +92,9 @@ def conley_covariance(
             distances.data = np.maximum(1 - distances.data / cutoff_m, 0.0)
         else:
             distances.data = np.ones_like(distances.data)
-        middle += totals[rows].T @ (distances @ totals)
+        own = rows.stop - rows.start
+        later = totals[rows].T @ (distances[:, own:] @ totals[rows.stop :])
+        middle += totals[rows].T @ (distances[:, :own] @ totals[rows]) + later + later.T
     return middle / len(influence) ** 2
 
 
