@@ -1,0 +1,96 @@
+"""Who does the work: threads by default, a cluster when there is one."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREADS = "terracausal"
+_AHEAD = 2  # tasks waiting per worker, so that none idles and few results pile up
+
+
+def run_tasks(
+    function: Callable[[T], R], tasks: Iterable[T], *, n_workers: int, client: Any = None
+) -> Iterator[R]:
+    """Yield the result of every task in order, holding only a few at a time.
+
+    Parameters
+    ----------
+    function : callable
+        Called with a task; must pickle when `client` is a cluster.
+    tasks : iterable
+        One argument each.
+    n_workers : int
+        Number of threads; 1 works in this thread, and so does a call from one of the threads. They
+        stay for the next call, with the files that they have open.
+    client : executor, default=None
+        Anything with `submit`, which works instead of threads.
+
+    Yields
+    ------
+    object
+        What `function` returns.
+
+    Examples
+    --------
+    >>> list(run_tasks(abs, [-1, 2, -3], n_workers=2))
+    [1, 2, 3]
+    """
+    if client is not None:
+        # a cluster has more workers than this machine has cores
+        yield from _in_order(client.submit, function, tasks, max(64, _AHEAD * n_workers))
+    elif n_workers == 1 or threading.current_thread().name.startswith(_THREADS):
+        # a thread that waited for others of its own pool might wait forever
+        yield from map(function, tasks)
+    else:
+        yield from _in_order(_pool(n_workers).submit, function, tasks, _AHEAD * n_workers)
+
+
+@cache
+def _pool(n_workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_workers, thread_name_prefix=_THREADS)
+
+
+if hasattr(os, "register_at_fork"):
+    # a forked process has none of these threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _in_order(
+    submit: Callable[..., Any], function: Callable[[T], R], tasks: Iterable[T], n_ahead: int
+) -> Iterator[R]:
+    waiting: deque[Any] = deque()
+    try:
+        for task in tasks:
+            waiting.append(submit(function, task))
+            if len(waiting) >= n_ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def split_evenly(items: Sequence[T], n_parts: int) -> list[Sequence[T]]:
+    """Return the items in at most `n_parts` runs of neighbours, none of them empty.
+
+    Examples
+    --------
+    >>> split_evenly([1, 2, 3, 4, 5], 2)
+    [[1, 2, 3], [4, 5]]
+    """
+    n_parts = max(1, min(n_parts, len(items)))
+    size, longer = divmod(len(items), n_parts)
+    parts, start = [], 0
+    for part in range(n_parts):
+        stop = start + size + (part < longer)
+        parts.append(items[start:stop])
+        start = stop
+    return [part for part in parts if len(part)]
