@@ -90,12 +90,8 @@ class CausalForest(EffectLearner):
         nuisances = cross_fit(
             study,
             study.folds(self.n_folds, random_state=rng),
-            outcome_learner=RandomForestRegressor(**self._nuisance_settings(study, "outcome")),
-            propensity_learner=RandomForestClassifier(
-                **self._nuisance_settings(study, "propensity")
-            )
-            if study.features("propensity").shape[1]
-            else None,
+            outcome_learner=self._nuisance_forest(RandomForestRegressor, study, "outcome"),
+            propensity_learner=self._nuisance_forest(RandomForestClassifier, study, "propensity"),
             random_state=rng,
         ).table
         e = nuisances["propensity"].to_numpy()

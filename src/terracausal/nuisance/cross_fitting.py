@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from terracausal._foundation.checks import check_same_index
-from terracausal._foundation.errors import OverlapError, RoleError
+from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
@@ -245,13 +245,6 @@ def _fit_fold(
         )
         for arm in (0, 1)
     ]
-    extreme = (probability <= 0) | (probability >= 1)
-    if extreme.any():
-        raise OverlapError(
-            f"Propensities must lie strictly between 0 and 1; {int(extreme.sum())} of "
-            f"{len(probability)} on fold {fold} are 0 or 1. Use a learner that gives calibrated "
-            "probabilities, such as the default, or leave these units out."
-        )
     return np.column_stack([probability, *surfaces])
 
 
@@ -262,7 +255,8 @@ def _quality(
     rows: list[tuple[str, str, float, float]] = []
     if not known:
         e, share = table["propensity"].to_numpy(), treatment.mean()
-        loss = -np.mean(treatment * np.log(e) + (1 - treatment) * np.log1p(-e))
+        likelihood = np.where(treatment == 1, e, 1 - e)
+        loss = -np.mean(np.log(np.maximum(likelihood, np.finfo(float).tiny)))
         base = -(share * np.log(share) + (1 - share) * np.log1p(-share))
         rows.append(("propensity", "log-loss", float(loss), float(base)))
     for arm, name in ((0, "outcome_control"), (1, "outcome_treated")):
