@@ -70,7 +70,7 @@ def test_the_full_matrix_is_refused_with_its_leaking_columns(data, folder):
     names = [str(number) for number in range(7)]
     table = data.study.table.join(pd.DataFrame(matrix, data.study.units, names))
     roles = {"outcome": "outcome", "treatment": "treated", "site": "site"}
-    with pytest.raises(LeakageError, match="4 of 7 covariates .*: '0', '2', '4', '6'") as caught:
+    with pytest.raises(LeakageError, match=r"4 of 7 covariates .*: '0', '2', '4', '6'") as caught:
         tc.Study(table, covariates=names, **roles)
     for name in ("1", "3", "5"):
         assert f"'{name}'" not in str(caught.value)

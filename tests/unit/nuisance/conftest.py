@@ -12,7 +12,7 @@ def table(rng):
     n = 120
     site = np.arange(n) // 4
     x, z = rng.normal(size=n), rng.normal(size=n)
-    w = (rng.random(n) < 1 / (1 + np.exp(-0.5 * x))).astype(int)
+    w = (rng.random(n) < 1 / (1 + np.exp(-1.0 * x))).astype(int)
     return pd.DataFrame(
         {
             "y": x + 0.5 * z + w * (1 + 0.5 * x) + rng.normal(size=n),
@@ -20,10 +20,10 @@ def table(rng):
             "site": site,
             "x": x,
             "z": z,
-            "e": 1 / (1 + np.exp(-0.5 * x)),
+            "e": 1 / (1 + np.exp(-1.0 * x)),
             "v": rng.uniform(0.5, 2, n),
             "lon": 32 + site / 50,
-            "lat": 2 + site % 5 / 10,
+            "lat": 2 + site / 1000,
         },
         index=pd.Index([f"u{k:03d}" for k in range(n)], name="unit"),
     )

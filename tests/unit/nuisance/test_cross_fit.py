@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from terracausal._foundation.errors import AlignmentError, OverlapError, RoleError
-from terracausal.nuisance import cross_fit
+from terracausal.nuisance import cross_fit, doubly_robust_scores
 
 SEEN: list[dict] = []
 NAMES = ["propensity", "outcome_control", "outcome_treated"]
@@ -249,8 +249,9 @@ def test_a_pipeline_gets_weights_at_its_last_step(table, make_study):
 
 
 def test_a_propensity_learner_that_is_certain(study):
-    with pytest.raises(OverlapError, match=r"of \d+ on fold 0 are 0 or 1"):
-        cross_fit(study, propensity_learner=Spy(), random_state=0)
+    nuisances = cross_fit(study, propensity_learner=Spy(), random_state=0)
+    with pytest.raises(OverlapError, match=r"120 of 120 do not: units 'u000'"):
+        doubly_robust_scores(study, nuisances)
 
 
 def test_too_few_of_an_arm(table, make_study):

@@ -145,7 +145,7 @@ def test_clusters_by_name_by_array_and_by_unit(rng):
     ("change", "error", "message"),
     [
         ({"score": np.nan}, ValueError, "`score` must be finite; 6 of 6"),
-        ({"propensity": 1.0}, OverlapError, "6 do not: units 0, 1"),
+        ({"propensity": 1.0}, OverlapError, "6 of 6 do not: units 0, 1"),
         ({"treatment": 2.0}, RoleError, "'treatment' must hold 0 and 1; found 2.0"),
         ({"weight": -1.0}, RoleError, "the smallest is -1"),
         ({"weight": 0.0}, RoleError, "nor all zero"),
