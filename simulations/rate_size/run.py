@@ -48,7 +48,7 @@ def draw(rng: np.random.Generator) -> Iterator[Row]:
 
 
 def independent_units(rng: np.random.Generator) -> Iterator[Row]:
-    """A covariate ranks 1,000 independent units."""
+    """Rank 1,000 independent units by a covariate."""
     table = draw_units(rng, N_UNITS, 1)
     study = tc.Study(
         table, outcome="y", treatment="w", covariates=["x_site", "x_unit"], propensity=0.5
@@ -61,7 +61,7 @@ def independent_units(rng: np.random.Generator) -> Iterator[Row]:
 
 
 def priority_by_site(rng: np.random.Generator) -> Iterator[Row]:
-    """A covariate of the site ranks 100 sites of 10 units, all of one arm."""
+    """Rank 100 sites of 10 units, all of one arm, by a covariate of the site."""
     table = draw_units(rng, N_SITES, UNITS_PER_SITE)
     study = site_study(table, ["x_site", "x_unit"])
     scores = fitted_scores(study, study.folds(random_state=rng), rng)
@@ -72,7 +72,7 @@ def priority_by_site(rng: np.random.Generator) -> Iterator[Row]:
 
 
 def learned_priority(rng: np.random.Generator) -> Iterator[Row]:
-    """Out-of-fold effects of a DR-learner rank the units, within folds or all against all."""
+    """Rank by out-of-fold effects of a DR-learner, within folds or all against all."""
     table = draw_units(rng, N_SITES_LEARNED, UNITS_PER_SITE_LEARNED)
     table["x_extra"] = rng.normal(size=N_SITES_LEARNED)[table["site"]]
     study = site_study(table, ["x_site", "x_unit", "x_extra"])

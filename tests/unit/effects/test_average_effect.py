@@ -16,7 +16,6 @@ PAIRS = [
     ("overlap", "plr"),
     ("all", "difference_in_means"),
 ]  # fmt: skip
-SWAPPED = {"all": "all", "treated": "control", "control": "treated", "overlap": "overlap"}
 
 
 def loop(parts, target, method):
@@ -37,9 +36,7 @@ def loop(parts, target, method):
         total = sum(v for v, *_ in rows)
         a = sum(v * (y - e * m1 - (1 - e) * m0) for v, y, w, e, m0, m1 in rows) / total
         b = sum(v * (w - e) for v, y, w, e, m0, m1 in rows) / total
-        top = sum(
-            v * (w - e - b) * (y - e * m1 - (1 - e) * m0 - a) for v, y, w, e, m0, m1 in rows
-        )
+        top = sum(v * (w - e - b) * (y - e * m1 - (1 - e) * m0 - a) for v, y, w, e, m0, m1 in rows)
         return top / sum(v * (w - e - b) ** 2 for v, y, w, e, m0, m1 in rows)
     if (method, target) == ("aipw", "all"):
         top = 0.0
@@ -125,85 +122,6 @@ def test_a_stratum_with_one_arm_adds_nothing_and_is_told(parts, make_scores):
     assert "adjusted for 2 strata, 1 of them with one arm, which add nothing" in found.notes
 
 
-# -- identities --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("target", "method"), PAIRS)
-class TestIdentities:
-    def test_shift_of_the_outcome(self, parts, make_scores, target, method):
-        if method == "ipw":
-            pytest.skip("Horvitz-Thompson is known not to be invariant to a shift")
-        moved = parts.copy()
-        moved[["outcome", "outcome_control", "outcome_treated"]] += 50.0
-        one, other = (average_effect(make_scores(p), target, method) for p in (parts, moved))
-        np.testing.assert_allclose(one.value, other.value, rtol=1e-9)
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-9)
-
-    def test_scale_of_the_outcome(self, parts, make_scores, target, method):
-        scaled = parts.copy()
-        scaled[["outcome", "outcome_control", "outcome_treated"]] *= -3.0
-        one, other = (average_effect(make_scores(p), target, method) for p in (parts, scaled))
-        np.testing.assert_allclose(-3 * one.value, other.value, rtol=1e-10)
-        np.testing.assert_allclose(3 * one.std_error, other.std_error, rtol=1e-10)
-
-    def test_swapped_arms(self, parts, make_scores, target, method):
-        swapped = parts.assign(
-            treatment=1 - parts["treatment"],
-            propensity=1 - parts["propensity"],
-            outcome_control=parts["outcome_treated"],
-            outcome_treated=parts["outcome_control"],
-        )
-        one = average_effect(make_scores(parts), target, method)
-        other = average_effect(make_scores(swapped), SWAPPED[target], method)
-        np.testing.assert_allclose(one.value, -other.value, rtol=1e-10)
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-10)
-
-    def test_weight_two_is_a_row_twice(self, parts, make_scores, target, method):
-        parts["weight"] = np.where(np.arange(90) % 3 == 0, 2.0, 1.0)
-        twice = parts.loc[parts.index.repeat(parts["weight"].astype(int))].assign(weight=1.0)
-        twice.index = pd.RangeIndex(len(twice))
-        one, other = (average_effect(make_scores(p), target, method) for p in (parts, twice))
-        np.testing.assert_allclose(one.value, other.value, rtol=1e-10)
-        # a pair stays within its cluster, so the clustered error is the same as well
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-10)
-
-    def test_all_rows_twice_in_their_clusters(self, parts, make_scores, target, method):
-        twice = parts.loc[parts.index.repeat(2)].set_axis(range(180))
-        one, other = (average_effect(make_scores(p), target, method) for p in (parts, twice))
-        np.testing.assert_allclose(one.value, other.value, rtol=1e-10)
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-10)
-
-    def test_weight_zero_is_no_row(self, parts, make_scores, target, method):
-        parts.loc[parts.index[::4], "weight"] = 0.0
-        one = average_effect(make_scores(parts), target, method)
-        other = average_effect(make_scores(parts[parts["weight"] > 0]), target, method)
-        np.testing.assert_allclose(one.value, other.value, rtol=1e-10)
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-10)
-
-    def test_scale_of_the_weights(self, parts, make_scores, target, method):
-        scaled = parts.assign(weight=7 * parts["weight"])
-        one, other = (average_effect(make_scores(p), target, method) for p in (parts, scaled))
-        np.testing.assert_allclose(one.value, other.value, rtol=1e-12)
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-12)
-
-    @pytest.mark.parametrize("std_error", ["hc", "cluster", "conley"])
-    def test_rows_in_any_order(self, parts, make_scores, rng, target, method, std_error):
-        options = {"std_error": std_error, "cutoff_m": 3e4 if std_error == "conley" else None}
-        shuffled = parts.iloc[rng.permutation(90)]
-        one, other = (
-            average_effect(make_scores(p), target, method, **options) for p in (parts, shuffled)
-        )
-        np.testing.assert_allclose(one.value, other.value, rtol=1e-12)
-        np.testing.assert_allclose(one.std_error, other.std_error, rtol=1e-11)
-
-    def test_round_trip_of_the_table(self, parts, make_scores, target, method):
-        scores = make_scores(parts)
-        again = Scores.from_dataframe(scores.to_dataframe())
-        one, other = (average_effect(s, target, method) for s in (scores, again))
-        assert one.value[0] == other.value[0]
-        assert one.std_error[0] == other.std_error[0]
-
-
 def test_overlap_is_partially_linear(parts, make_scores):
     scores = make_scores(parts)
     one, other = average_effect(scores, "overlap"), average_effect(scores, method="plr")
@@ -250,14 +168,14 @@ def test_scores_alone(rng, target, method, column):
     plain = average_effect(scores)
     assert plain.value[0] == pytest.approx(scores.score.mean(), rel=1e-12)
     assert plain.std_error[0] == pytest.approx(scores.score.std() / np.sqrt(50), rel=1e-12)
-    with pytest.raises(RoleError, match=f"needs the column '{column}'.*they have 'score'"):
+    with pytest.raises(RoleError, match=rf"needs the column '{column}'.*they have 'score'"):
         average_effect(scores, target, method)
 
 
 @pytest.mark.parametrize("column", ["propensity", "outcome_control", "treatment"])
 def test_a_missing_column_is_named(parts, make_scores, column):
     table = make_scores(parts).to_dataframe().drop(columns=column)
-    with pytest.raises(RoleError, match=f"target='treated'.* needs the column '{column}'"):
+    with pytest.raises(RoleError, match=rf"target='treated'.* needs the column '{column}'"):
         average_effect(Scores.from_dataframe(table), "treated")
 
 
@@ -280,7 +198,7 @@ def test_unknown_options(parts, make_scores, argument, value):
 @pytest.mark.parametrize("method", ["hajek", "difference_in_means"])
 def test_an_arm_without_weight(parts, make_scores, method, arm):
     parts.loc[parts["treatment"] == arm, "weight"] = 0.0
-    with pytest.raises(OverlapError, match=f"{method} estimate .* not finite"):
+    with pytest.raises(OverlapError, match=rf"{method} estimate .* not finite"):
         average_effect(make_scores(parts), method=method)
 
 
@@ -305,7 +223,7 @@ def test_std_errors_on_demand(parts, make_scores):
     assert "independent" in average_effect(scores, std_error="hc").summary()
     spatial = average_effect(scores, std_error="conley", cutoff_m=5000, kernel="uniform")
     assert "uniform kernel, 5 km" in spatial.summary()
-    with pytest.raises(ValueError, match="needs `cutoff_m`"):
+    with pytest.raises(ValueError, match=r"needs `cutoff_m`"):
         average_effect(scores, std_error="conley")
 
 

@@ -28,12 +28,21 @@ def test_ratio_interval_and_p_value(result):
 
 
 def test_tidy_table(result):
-    names = "term estimate std_error ci_low ci_high level n_units n_clusters ratio".split()
+    names = [
+        "term",
+        "estimate",
+        "std_error",
+        "ci_low",
+        "ci_high",
+        "level",
+        "n_units",
+        "n_clusters",
+        "ratio",
+    ]
     table = result.to_dataframe(0.9)
     assert table.columns.tolist() == names
-    assert table.loc[0, ["term", "level", "n_units", "n_clusters"]].tolist() == [
-        "AUTOC", 0.9, 200, 50,
-    ]  # fmt: skip
+    shown = table.loc[0, ["term", "level", "n_units", "n_clusters"]].tolist()
+    assert shown == ["AUTOC", 0.9, 200, 50]
 
 
 def test_curve(result):

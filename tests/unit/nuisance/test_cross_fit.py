@@ -120,7 +120,7 @@ def test_the_known_propensity_of_the_study_is_used(table, make_study):
 
 
 def test_impossible_propensity(study):
-    with pytest.raises(OverlapError, match="found 1.5"):
+    with pytest.raises(OverlapError, match=r"found 1.5"):
         cross_fit(study, propensity=1.5)
 
 
@@ -198,7 +198,9 @@ def test_another_seed_reaches_the_learners(study):
 
 def test_scaling_all_weights_changes_nothing(table, make_study):
     table["v10"] = 10 * table["v"]
-    one, other = (cross_fit(make_study(table, weight=v), random_state=0).table for v in ("v", "v10"))
+    one, other = (
+        cross_fit(make_study(table, weight=v), random_state=0).table for v in ("v", "v10")
+    )
     pd.testing.assert_frame_equal(one, other, rtol=1e-8)
 
 
@@ -219,7 +221,7 @@ def test_the_learner_that_was_passed_stays_unfitted(study):
     ],
 )
 def test_a_learner_that_raises_is_named(study, part, note):
-    with pytest.raises(RuntimeError, match="no convergence") as caught:
+    with pytest.raises(RuntimeError, match=r"no convergence") as caught:
         cross_fit(study, random_state=0, **{part: Broken()})
     assert any(note in line for line in caught.value.__notes__)
 
@@ -257,7 +259,7 @@ def test_a_propensity_learner_that_is_certain(study):
 def test_too_few_of_an_arm(table, make_study):
     table["w"] = (np.arange(120) % 60 == 0).astype(int)
     study = make_study(table, covariates=[])
-    with pytest.raises(RoleError, match="without fold 0 there are 1 treated and"):
+    with pytest.raises(RoleError, match=r"without fold 0 there are 1 treated and"):
         cross_fit(study, study.folds(2, random_state=0))
 
 

@@ -55,7 +55,9 @@ def test_groups_matter(rng):
     cluster = np.repeat(np.arange(20), 6)
     X, y = rng.normal(size=(20, 30))[cluster], rng.normal(size=20)[cluster]
     y = y + 0.1 * rng.normal(size=120)
-    assert ClusterRidge().fit(X, y, groups=cluster).penalty_ > 10 * ClusterRidge().fit(X, y).penalty_
+    assert (
+        ClusterRidge().fit(X, y, groups=cluster).penalty_ > 10 * ClusterRidge().fit(X, y).penalty_
+    )
 
 
 @pytest.mark.parametrize("make", [ClusterRidge, ClusterLogistic])

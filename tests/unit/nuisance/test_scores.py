@@ -106,7 +106,7 @@ def test_trim_that_leaves_nobody(study, nuisances):
 @pytest.mark.parametrize("name", ["clip", "trim"])
 @pytest.mark.parametrize("value", [0, 0.5, -0.1])
 def test_edges(study, nuisances, name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must lie strictly .* got {value}"):
+    with pytest.raises(ValueError, match=rf"`{name}` must lie strictly .* got {value}"):
         doubly_robust_scores(study, nuisances, **{name: value})
 
 
@@ -194,5 +194,5 @@ def test_plot_and_html(study, nuisances):
     scores = doubly_robust_scores(study, nuisances)
     assert type(scores.plot()).__name__ == "Axes"
     assert "<pre>" in scores._repr_html_()
-    with pytest.raises(RoleError, match="overlap plot needs the column 'propensity'"):
+    with pytest.raises(RoleError, match=r"overlap plot needs the column 'propensity'"):
         Scores.from_dataframe(pd.DataFrame({"score": [1.0, 2.0]})).plot()

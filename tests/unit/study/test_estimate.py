@@ -29,7 +29,9 @@ def estimate_of(values, frame, terms=("ate",), **words):
     """The mean of some values of each unit."""
     values = np.asarray(values).reshape(frame.n_units, -1)
     mean = values.mean(axis=0)
-    return Estimate(mean, values - mean, frame, terms, words.pop("estimand", "mean"), "mean", **words)
+    return Estimate(
+        mean, values - mean, frame, terms, words.pop("estimand", "mean"), "mean", **words
+    )
 
 
 @pytest.fixture
@@ -84,13 +86,13 @@ def test_degrees_of_freedom_and_quantiles(a):
 
 @pytest.mark.parametrize("level", [0, 1, 95, -0.5])
 def test_levels(a, level):
-    with pytest.raises(ValueError, match=f"`level` must lie .* got {level}"):
+    with pytest.raises(ValueError, match=rf"`level` must lie .* got {level}"):
         a.confint(level)
 
 
 def test_tidy_table(a):
     table = a.to_dataframe(level=0.9)
-    names = "term estimate std_error ci_low ci_high level n_units n_clusters".split()
+    names = ["term", "estimate", "std_error", "ci_low", "ci_high", "level", "n_units", "n_clusters"]
     assert table.columns.tolist() == names
     assert table.loc[0, ["term", "level", "n_units", "n_clusters"]].tolist() == ["ate", 0.9, N, G]
     assert table.loc[0, ["ci_low", "ci_high"]].tolist() == pytest.approx(list(a.confint(0.9)[0]))
@@ -184,7 +186,7 @@ def test_separate_units_add_their_variances(rng):
 )
 def test_other_studies_with_the_same_keys(a, values, other, word):
     stranger = estimate_of(values, frame_of(range(N), **other))
-    with pytest.raises(AlignmentError, match=f"share 60 unit keys, .* another {word}"):
+    with pytest.raises(AlignmentError, match=rf"share 60 unit keys, .* another {word}"):
         a - stranger
 
 
@@ -194,13 +196,13 @@ def test_clusters_of_one_only(a, values):
 
 
 def test_another_dependence(a, b):
-    with pytest.raises(ValueError, match="same kind of standard error; got clustered"):
+    with pytest.raises(ValueError, match=r"same kind of standard error; got clustered"):
         a - b.with_std_error("hc")
 
 
 def test_another_number_of_terms(a, rng):
     both = estimate_of(rng.normal(size=(N, 2)), frame_of(range(N)), terms=("x", "y"))
-    with pytest.raises(AlignmentError, match="got 1 and 2 terms"):
+    with pytest.raises(AlignmentError, match=r"got 1 and 2 terms"):
         a - both
 
 
@@ -239,7 +241,7 @@ def test_dependence_that_the_units_do_not_allow(values, kind, needs):
 
 def test_a_single_cluster(values):
     keys = pd.RangeIndex(N)
-    with pytest.raises(ValueError, match="at least 2 clusters .* found 1"):
+    with pytest.raises(ValueError, match=r"at least 2 clusters .* found 1"):
         estimate_of(values, UnitFrame(keys, pd.Series(1, index=keys)))
 
 

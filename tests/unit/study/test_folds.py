@@ -96,19 +96,19 @@ def test_table_counts(study):
 
 
 def test_fewer_clusters_than_folds(study):
-    with pytest.raises(RoleError, match="found 20 clusters for 21 folds"):
+    with pytest.raises(RoleError, match=r"found 20 clusters for 21 folds"):
         study.folds(21)
 
 
 def test_an_arm_missing_from_a_fold(table, make_study):
     table["paid"] = (np.arange(60) < 2).astype(int)
-    with pytest.raises(RoleError, match="the held-out units of fold .* have 0 treated and"):
+    with pytest.raises(RoleError, match=r"the held-out units of fold .* have 0 treated and"):
         make_study(table, site="village").folds(3, random_state=0)
 
 
 @pytest.mark.parametrize("n_folds", [1, 0, 2.5])
 def test_number_of_folds(study, n_folds):
-    with pytest.raises(ValueError, match=f"at least 2; got {n_folds}"):
+    with pytest.raises(ValueError, match=rf"at least 2; got {n_folds}"):
         study.folds(n_folds)
 
 
@@ -124,7 +124,7 @@ def test_blocks_stay_together(table, make_study, rng):
 
 
 def test_blocks_that_are_too_large(study):
-    with pytest.raises(RoleError, match="clusters for 5 folds. Use fewer folds or smaller blocks"):
+    with pytest.raises(RoleError, match=r"clusters for 5 folds. Use fewer folds or smaller blocks"):
         study.folds(5, block_m=5e6)
 
 
@@ -142,15 +142,15 @@ def test_buffer_against_every_pair(study, buffer_m):
 
 
 def test_buffer_that_leaves_nothing(study):
-    with pytest.raises(RoleError, match="training units of fold 0 have 0 .* smaller buffer_m"):
+    with pytest.raises(RoleError, match=r"training units of fold 0 have 0 .* smaller buffer_m"):
         study.folds(3, buffer_m=1e7, random_state=0)
 
 
 @pytest.mark.parametrize("argument", ["block_m", "buffer_m"])
 def test_spatial_folds_need_places_and_metres(table, make_study, study, argument):
-    with pytest.raises(RoleError, match="the study has none"):
+    with pytest.raises(RoleError, match=r"the study has none"):
         make_study(table).folds(2, **{argument: 1000})
-    with pytest.raises(ValueError, match=f"`{argument}` must be .* got -5"):
+    with pytest.raises(ValueError, match=rf"`{argument}` must be .* got -5"):
         study.folds(2, **{argument: -5})
 
 

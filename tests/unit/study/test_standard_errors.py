@@ -21,7 +21,9 @@ def influence(rng):
 @pytest.fixture
 def places(rng):
     # 25 places, so units share some of them
-    return np.column_stack([rng.uniform(30, 31, 25), rng.uniform(1, 2, 25)])[rng.integers(0, 25, 60)]
+    return np.column_stack([rng.uniform(30, 31, 25), rng.uniform(1, 2, 25)])[
+        rng.integers(0, 25, 60)
+    ]
 
 
 def loop_conley(influence, places, cutoff_m, kernel):
