@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import RandomForestRegressor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -78,9 +79,15 @@ def learned_priority(rng: np.random.Generator) -> Iterator[Row]:
     study = site_study(table, ["x_site", "x_unit", "x_extra"])
     folds = study.folds(random_state=rng)
     scores = fitted_scores(study, folds, rng)
-    learner = tc.DRLearner(random_state=int(rng.integers(2**31)))
-    priority = learner.cross_predict(study, folds)
-    for within, name in (("auto", "DR-learner within folds"), ("all", "DR-learner pooled")):
+    seed = int(rng.integers(2**31))
+    forest = RandomForestRegressor(n_estimators=50, min_samples_leaf=10)
+    ridge = tc.DRLearner(random_state=seed).cross_predict(study, folds)
+    trees = tc.DRLearner(effect_learner=forest, random_state=seed).cross_predict(study, folds)
+    for priority, within, name in (
+        (ridge, "auto", "DR-learner within folds"),
+        (trees, "auto", "DR-learner with a forest, within folds"),
+        (ridge, "all", "DR-learner pooled"),
+    ):
         for target in ("AUTOC", "QINI"):
             started = time.perf_counter()
             rate = tc.rank_weighted_effect(

@@ -212,6 +212,14 @@ def test_folds_of_other_units(learner, study):
 
 
 @every_learner
+def test_folds_that_split_clusters_are_refused(learner, study, table):
+    folds = study.folds(2, random_state=0)
+    parishes = study_of(table.assign(parish=table["site"] // 5), cluster="parish")
+    with pytest.raises(ValueError, match=r"cluster"):
+        clone(learner).cross_predict(parishes, folds)
+
+
+@every_learner
 def test_errors_name_the_fold(learner, table):
     # 4 sites: without a fold 2 are left, too few for the inner folds
     study = study_of(table.assign(site=np.arange(240) // 60))

@@ -25,11 +25,11 @@ def test_lalonde_experiment(folder):
     found = tc.average_effect(scores, method="difference_in_means")
     assert found.value[0] == pytest.approx(1794.34, abs=0.005)
     # The published 671.0 is Neyman's: each arm's variance with its own n - 1 (HC2). Ours is HC0
-    # with the factor n / (n - 1) of all units, so it is smaller by the degrees of freedom, which
-    # are worth 1 / (2 * 185) = 0.3 % at most and 0.14 % here.
+    # with the factor n / (n - 2) of all units (HC1). The treated are fewer, so
+    # Neyman's factor for them, 185 / 184, is larger; the SEs differ by less than 1 / (2 * 185).
     arms = [table.loc[table["treat"] == arm, "re78"] for arm in (0, 1)]
     neyman = np.sqrt(sum(arm.var(ddof=1) / len(arm) for arm in arms))
-    plain = np.sqrt(sum(arm.var(ddof=0) / len(arm) for arm in arms) * 445 / 444)
+    plain = np.sqrt(sum(arm.var(ddof=0) / len(arm) for arm in arms) * 445 / 443)
     assert neyman == pytest.approx(671.0, abs=0.05)
     assert found.std_error[0] == pytest.approx(plain, rel=1e-10)
     assert found.std_error[0] == pytest.approx(671.0, rel=1 / (2 * 185))

@@ -241,22 +241,28 @@ def doubly_robust_scores(
     True
     """
     check_same_index("nuisances", nuisances.table.index, study.units)
+    if nuisances.outcome not in (None, study.roles.outcome):
+        raise AlignmentError(
+            f"The nuisances predict the outcome {nuisances.outcome!r}; the study is about "
+            f"{study.roles.outcome!r}. Run cross_fit on this study."
+        )
     table = nuisances.table.loc[study.units].copy()
     population, notes = "all units", []
     for name, edge in (("clip", clip), ("trim", trim)):
         if edge is not None and not 0 < edge < 0.5:
             raise ValueError(f"`{name}` must lie strictly between 0 and 0.5; got {edge!r}.")
-    if clip is not None:
-        outside = int(((table["propensity"] < clip) | (table["propensity"] > 1 - clip)).sum())
-        table["propensity"] = table["propensity"].clip(clip, 1 - clip)
-        notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
     kept = pd.Series(data=True, index=table.index)
     if trim is not None:
+        # before clipping, which would move everybody inside
         kept = table["propensity"].between(trim, 1 - trim)
         if not kept.any():
             raise OverlapError(f"No unit has a propensity within [{trim:g}, {1 - trim:g}].")
         notes.append(f"{int((~kept).sum())} units outside were trimmed")
         population = f"units with a propensity within [{trim:g}, {1 - trim:g}]"
+    if clip is not None:
+        outside = int(((table["propensity"] < clip) | (table["propensity"] > 1 - clip)).sum())
+        table["propensity"] = table["propensity"].clip(clip, 1 - clip)
+        notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
     _check_propensity(table.loc[kept, "propensity"])
     _warn_of_poor_overlap(table.loc[kept, "propensity"])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()

@@ -50,6 +50,7 @@ def _site_lines(study: "Study") -> list[str]:
         return []
     share = study.treatment.groupby(sites).mean()
     per_site = sites.value_counts()
+    per_site = per_site[per_site > 0]
     both, all_treated = int(share.between(0, 1, "neither").sum()), int((share == 1).sum())
     return [
         f"  sites       {study.n_sites:,}: {both:,} with both arms, {all_treated:,} only treated, "

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from terracausal._foundation.checks import check_choice, check_count, check_positive, check_unique
+from terracausal._foundation.checks import (
+    check_choice,
+    check_count,
+    check_positive,
+    check_same_index,
+    check_unique,
+)
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.study import roles as check_role
@@ -122,6 +127,10 @@ class Study:
         self._table = table.loc[observed].copy()
         check_role.check_treatment(self._table[treatment])
         check_role.check_keys_and_numbers(self._table, columns)
+        self._clusters = _dependent_groups(self._table, columns)
+        self._strata: tuple[Any, ...] = ()
+        if columns.strata is not None:
+            self._strata = tuple(sorted(self._table[columns.strata].unique(), key=str))
         self._encoding = CovariateEncoding.learn(self._table[list(columns.covariates)])
         refuse_functions_of_treatment(
             self._table[list(columns.covariates)], _floats(self.treatment), self._group_codes
@@ -205,32 +214,16 @@ class Study:
             return None
         return self._table[list(names)].astype("float64").set_axis(["lon", "lat"], axis=1)
 
-    @cached_property
+    @property
     def clusters(self) -> "pd.Series[Any] | None":
         """Label of the group of dependent units, or None where every unit is on its own."""
-        labels = [
-            self._table[name]
-            for name in (self._columns.cluster, self._columns.site)
-            if name is not None
-        ]
-        if not labels:
-            return None
-        codes = [pd.factorize(label)[0].astype(np.int64) for label in labels]
-        groups = linked_groups(*codes)
-        n_groups = int(groups.max()) + 1
-        for label in labels:
-            if label.nunique() == n_groups:
-                # the groups are the user's own, so they keep the user's labels
-                if n_groups == self.n_units and self._columns.cluster is None:
-                    return None
-                return label.rename("cluster")
-        return pd.Series(groups, index=self.units, name="cluster")
+        return None if self._clusters is None else self._clusters.copy()
 
     @property
     def _group_codes(self) -> NDArray[np.int64]:
-        if self.clusters is None:
+        if self._clusters is None:
             return np.arange(self.n_units)
-        return pd.factorize(self.clusters)[0].astype(np.int64)
+        return pd.factorize(self._clusters)[0].astype(np.int64)
 
     @property
     def frame(self) -> UnitFrame:
@@ -271,6 +264,7 @@ class Study:
                 "Name it: Study(..., site='village')."
             )
         check_unique("The index of the embeddings (the site keys)", embeddings.index)
+        embeddings = embeddings.rename(columns=str)
         self._check_embedding_columns(embeddings)
         self._check_image_dates(embeddings)
         absent = ~sites.isin(embeddings.index)
@@ -291,7 +285,7 @@ class Study:
         return study
 
     def _check_embedding_columns(self, embeddings: pd.DataFrame) -> None:
-        taken = set(self.table.columns)
+        taken = {*self.table.columns, *self.schema.names}
         clash = [name for name in embeddings.columns if name in taken]
         if clash:
             raise RoleError(
@@ -383,30 +377,35 @@ class Study:
             tuple((joined.role, tuple(map(str, joined.table.columns))) for joined in self._joined),
         )
 
-    @cached_property
-    def _strata(self) -> tuple[Any, ...]:
-        return () if self.strata is None else tuple(sorted(self.strata.unique(), key=str))
-
-    def subset(self, mask: NDArray[np.bool_]) -> "Study":
+    def subset(self, mask: "NDArray[np.bool_] | pd.Series[bool]") -> "Study":
         """Return the units of a mask, with the same roles and the same encoding.
 
         Parameters
         ----------
-        mask : ndarray of bool of shape (n_units,)
+        mask : ndarray or pandas.Series of bool, of shape (n_units,)
+            An array is in the order of the table; a Series is aligned by unit.
 
         Returns
         -------
         Study
         """
-        study = self._copy()
-        study._table = self._table.loc[np.asarray(mask, dtype=bool)]
+        if isinstance(mask, pd.Series):
+            check_same_index("mask", mask.index, self.units)
+            mask = mask.loc[self.units]
+        study = self._rows(np.flatnonzero(np.asarray(mask, dtype=bool)))
         check_role.check_treatment(study._table[self._columns.treatment])
         return study
 
     def canonical(self) -> "Study":
         """Return the study with its rows sorted by unit key, the order in which learners fit."""
+        return self._rows(canonical_order(self.units))
+
+    def _rows(self, positions: NDArray[np.intp]) -> "Study":
+        """Return some rows; labels of clusters and codes of strata stay those of the study."""
         study = self._copy()
-        study._table = self._table.iloc[canonical_order(self.units)]
+        study._table = self._table.iloc[positions]
+        if self._clusters is not None:
+            study._clusters = self._clusters.iloc[positions]
         return study
 
     def with_roles(self, **roles: Any) -> "Study":
@@ -428,6 +427,11 @@ class Study:
         >>> study.strata.tolist()
         ['a', 'a', 'b', 'b']
         """
+        if self._joined and roles.get("site", self._columns.site) != self._columns.site:
+            raise RoleError(
+                f"The embeddings were joined by the site {self._columns.site!r}, which cannot "
+                f"change to {roles['site']!r} afterwards. Set the site first, then join."
+            )
         columns = replace(self._columns, **roles)
         study = Study(self._table, **columns.arguments())
         study._joined = self._joined
@@ -436,9 +440,7 @@ class Study:
 
     def _copy(self) -> "Study":
         study = object.__new__(Study)
-        study.__dict__.update(
-            {key: value for key, value in self.__dict__.items() if key not in ("clusters",)}
-        )
+        study.__dict__.update(self.__dict__)
         return study
 
     # -- folds ----------------------------------------------------------------------------------
@@ -522,6 +524,22 @@ class Study:
         from html import escape
 
         return f"<pre>{escape(self.describe())}</pre>"
+
+
+def _dependent_groups(table: pd.DataFrame, columns: check_role.Columns) -> "pd.Series[Any] | None":
+    """Return a label for each group of dependent units, or None where units are independent."""
+    labels = [table[name] for name in (columns.cluster, columns.site) if name is not None]
+    if not labels:
+        return None
+    groups = linked_groups(*(pd.factorize(label)[0].astype(np.int64) for label in labels))
+    n_groups = int(groups.max()) + 1
+    if n_groups == len(table) and columns.cluster is None:
+        return None
+    for label in labels:
+        if label.nunique() == n_groups:
+            # the groups are the user's own, so they keep the user's labels
+            return label.rename("cluster")
+    return pd.Series(groups, index=table.index, name="cluster")
 
 
 def _floats(values: "pd.Series[float]") -> NDArray[np.float64]:

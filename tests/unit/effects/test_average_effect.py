@@ -83,13 +83,17 @@ def test_std_error_against_the_clustered_jackknife(parts, make_scores, target, m
 # -- regressions -------------------------------------------------------------------------------
 
 
-def test_difference_in_means_is_ols(parts, make_scores):
+@pytest.mark.parametrize("strata", [True, False])
+def test_difference_in_means_is_ols_with_hc1(parts, make_scores, strata):
     parts = parts.drop(columns=["weight", "cluster"])
+    design = sm.add_constant(parts[["treatment"]])
+    if strata:
+        parts["stratum"] = np.array(list("abcdef"))[np.arange(90) // 15]
+        design = pd.get_dummies(parts["stratum"], dtype=float).assign(treatment=parts["treatment"])
     found = average_effect(make_scores(parts), method="difference_in_means")
-    ols = sm.OLS(parts["outcome"], sm.add_constant(parts["treatment"])).fit(cov_type="HC0")
-    assert found.value[0] == pytest.approx(ols.params["treatment"], rel=1e-12)
-    # ours carries n / (n - 1) on top of HC0
-    assert found.std_error[0] == pytest.approx(ols.bse["treatment"] * np.sqrt(90 / 89), rel=1e-10)
+    ols = sm.OLS(parts["outcome"], design).fit(cov_type="HC1")
+    assert found.value[0] == pytest.approx(ols.params["treatment"], rel=1e-10)
+    assert found.std_error[0] == pytest.approx(ols.bse["treatment"], rel=1e-10)
 
 
 @pytest.mark.parametrize("weighted", [True, False])

@@ -48,4 +48,6 @@ def test_bad_options(scores, name, value):
 
 def test_one_cluster(scores):
     with pytest.raises(RoleError, match=r"at least 2 clusters; the scores have 1"):
-        rank_weighted_effect(Scores.from_dataframe(scores.table, cluster=np.zeros(60)), scores.score)
+        rank_weighted_effect(
+            Scores.from_dataframe(scores.table, cluster=np.zeros(60)), scores.score
+        )

@@ -22,8 +22,9 @@ def table(rng):
             "z": z,
             "e": 1 / (1 + np.exp(-1.0 * x)),
             "v": rng.uniform(0.5, 2, n),
-            "lon": 32 + site / 50,
-            "lat": 2 + site / 1000,
+            # neighbouring sites share a place
+            "lon": 32 + site // 2 / 50,
+            "lat": 2 + site / 10_000,
         },
         index=pd.Index([f"u{k:03d}" for k in range(n)], name="unit"),
     )

