@@ -40,7 +40,8 @@ def describe_study(study: "Study", encoding: CovariateEncoding, dropped: tuple[s
     if roles.strata is not None and study.strata is not None:
         lines.append(f"  strata      {study.strata.nunique()} levels of {roles.strata!r}")
     lines += [f"  joined      {n} columns by site ({role})" for role, n in study.joined_roles]
-    lines += [f"  missing     {text}" for text in (*dropped, *encoding.describe())]
+    lines += [f"  note        {text}" for text in dropped]
+    lines += [f"  missing     {text}" for text in encoding.describe()]
     return "\n".join(lines)
 
 

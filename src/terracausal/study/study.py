@@ -22,6 +22,7 @@ from terracausal.study.estimate import UnitFrame
 from terracausal.study.features import CovariateEncoding, EffectFeatures, FeatureSchema, Task
 from terracausal.study.folds import Folds, assign_folds, buffered_units, check_arms, fold_table
 from terracausal.study.geography import linked_groups, spatial_blocks
+from terracausal.study.image_dates import late_images
 from terracausal.study.leakage import refuse_functions_of_treatment
 
 EmbeddingRole = Literal["confounder", "modifier", "both"]
@@ -238,6 +239,7 @@ class Study:
         role: EmbeddingRole = "both",
         *,
         missing: Literal["error", "drop"] = "error",
+        later_images: Literal["refuse", "allow"] = "refuse",
     ) -> "Study":
         """Return a study that also has the embeddings of each unit's site.
 
@@ -250,11 +252,15 @@ class Study:
         missing : {"error", "drop"}, default="error"
             What to do with units whose site has no embedding; dropped units are counted in
             `describe`.
+        later_images : {"refuse", "allow"}, default="refuse"
+            What to do, if the study has a `treatment_date`, with embeddings of images that are
+            undated or not from before it; allowed ones are named in `describe`.
 
         Returns
         -------
         Study
         """
+        check_choice("later_images", later_images, ("refuse", "allow"))
         check_choice("role", role, ("confounder", "modifier", "both"))
         check_choice("missing", missing, ("error", "drop"))
         sites = self.sites
@@ -266,9 +272,16 @@ class Study:
         check_unique("The index of the embeddings (the site keys)", embeddings.index)
         embeddings = embeddings.rename(columns=str)
         self._check_embedding_columns(embeddings)
-        self._check_image_dates(embeddings)
+        late = self._late_images(embeddings, sites)
+        if late is not None and later_images == "refuse":
+            raise LeakageError(
+                f"Images must be from before the treatment; {late}. Read earlier images "
+                "(before=...), or pass later_images='allow', which the report then says."
+            )
         absent = ~sites.isin(embeddings.index)
         base, notes = self, list(self._dropped)
+        if late is not None:
+            notes.append(f"allowed although not known to be from before the treatment: {late}")
         if absent.any():
             lost = pd.Index(sites[absent].unique())
             if missing == "error" or absent.all():
@@ -308,19 +321,13 @@ class Study:
                 f"{list_some(embeddings.index[bad])}. Drop these sites or repair their chips."
             )
 
-    def _check_image_dates(self, embeddings: pd.DataFrame) -> None:
-        """Refuse images from after the treatment, where both dates are known."""
-        last = embeddings.attrs.get("encoder", {}).get("last_image")
+    def _late_images(self, embeddings: pd.DataFrame, sites: "pd.Series[Any]") -> str | None:
+        """Say which images are not from before the treatment, where both dates are known."""
         given = self._columns.treatment_date
-        if last is None or given is None:
-            return
-        dates = self._table[given] if given in self._table.columns else pd.Series([given])
-        first = pd.to_datetime(dates).min()
-        if pd.Timestamp(last) >= first:
-            raise LeakageError(
-                f"Images must be from before the treatment ({first:%Y-%m-%d}); the embeddings were "
-                f"made from images up to {pd.Timestamp(last):%Y-%m-%d}. Select earlier images."
-            )
+        if given is None:
+            return None
+        dates = self._table[given] if given in self._table.columns else given
+        return late_images(dict(embeddings.attrs), sites, pd.Series(dates, index=self.units))
 
     def _by_unit(self, joined: _Joined) -> pd.DataFrame:
         return joined.table.reindex(self.sites).set_axis(self.units, axis=0)

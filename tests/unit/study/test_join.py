@@ -134,7 +134,9 @@ def test_a_study_without_sites(table, make_study, embeddings):
         make_study(table).join(embeddings)
 
 
-@pytest.mark.parametrize(("argument", "value"), [("role", "effect"), ("missing", "ignore")])
+@pytest.mark.parametrize(
+    ("argument", "value"), [("role", "effect"), ("missing", "ignore"), ("later_images", "yes")]
+)
 def test_unknown_options(study, embeddings, argument, value):
     with pytest.raises(ValueError, match=rf"`{argument}` must be .* got {value!r}"):
         study.join(embeddings, **{argument: value})
@@ -143,7 +145,7 @@ def test_unknown_options(study, embeddings, argument, value):
 def test_images_from_after_the_treatment(table, make_study, embeddings):
     embeddings.attrs["encoder"] = {"last_image": "2008-06-01"}
     late = make_study(table, site="village", treatment_date="2008-01-15")
-    with pytest.raises(LeakageError, match=r"\(2008-01-15\).* up to 2008-06-01"):
+    with pytest.raises(LeakageError, match=r"20 of 20 sites .*first 2008-01-15.*last 2008-06-01"):
         late.join(embeddings)
     early = make_study(table, site="village", treatment_date="2009-01-15")
     assert early.join(embeddings).embedding_columns == ("emb_0", "emb_1", "emb_2")
@@ -153,5 +155,30 @@ def test_the_first_treatment_counts(table, make_study, embeddings):
     embeddings.attrs["encoder"] = {"last_image": "2008-06-01"}
     table["when"] = pd.Timestamp("2010-01-01")
     table.loc["u30", "when"] = pd.Timestamp("2007-01-01")
-    with pytest.raises(LeakageError, match=r"2007-01-01"):
-        make_study(table, site="village", treatment_date="when").join(embeddings)
+    staggered = make_study(table, site="village", treatment_date="when")
+    with pytest.raises(LeakageError, match=r"1 of 20 sites .*first 2007-01-01"):
+        staggered.join(embeddings)
+    allowed = staggered.join(embeddings, later_images="allow")
+    assert "allowed although not known to be from before the treatment: 1 of" in allowed.describe()
+
+
+def test_each_site_is_held_against_its_own_images(table, make_study, embeddings):
+    # one site was treated early, and its own images are older than that
+    table["when"] = pd.Timestamp("2010-01-01")
+    table.loc["u30", "when"] = pd.Timestamp("2007-01-01")
+    early = table.loc["u30", "village"]
+    others = [site for site in embeddings.index if site != early]
+    embeddings.attrs["encoder"] = {
+        "last_image": "2008-06-01",
+        "last_images": {"2006-06-01": [early], "2008-06-01": others},
+    }
+    staggered = make_study(table, site="village", treatment_date="when")
+    assert staggered.join(embeddings).embedding_columns == ("emb_0", "emb_1", "emb_2")
+
+
+def test_undated_images_are_refused_once_the_treatment_has_a_date(table, make_study, embeddings):
+    embeddings.attrs["encoder"] = {"last_image": None}
+    dated = make_study(table, site="village", treatment_date="2008-01-15")
+    with pytest.raises(LeakageError, match=r"the images have no dates"):
+        dated.join(embeddings)
+    assert make_study(table, site="village").join(embeddings).n_units == len(table)
