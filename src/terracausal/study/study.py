@@ -18,6 +18,7 @@ from terracausal._foundation.checks import (
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.study import roles as check_role
+from terracausal.study.description import describe_study
 from terracausal.study.estimate import UnitFrame
 from terracausal.study.features import CovariateEncoding, EffectFeatures, FeatureSchema, Task
 from terracausal.study.folds import Folds, assign_folds, buffered_units, check_arms, fold_table
@@ -511,8 +512,6 @@ class Study:
 
     def describe(self) -> str:
         """Return the design of the study as text: counts, dependence, roles and missing data."""
-        from terracausal.study.description import describe_study
-
         return describe_study(self, self._encoding, self._dropped)
 
     @property
