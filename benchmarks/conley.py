@@ -20,7 +20,7 @@ def coordinates(layout: str, n_units: int, rng: np.random.Generator) -> pd.DataF
     """Return lon and lat of the units, around 2 degrees north and 32 degrees east."""
     side_deg = 0.54 if layout == "crowded" else 3.6
     n_places = 1000 if layout == "villages" else n_units
-    places = rng.uniform(0, side_deg, (n_places, 2)) + [32, 2]
+    places = rng.uniform(0, side_deg, (n_places, 2)) + np.array([32, 2])
     at = rng.integers(n_places, size=n_units) if layout == "villages" else np.arange(n_units)
     return pd.DataFrame(places[at], columns=["lon", "lat"])
 

@@ -40,7 +40,7 @@ def row(setting: str, estimator: str, truth: float, result: Any, started: float)
     numbers = {name: told[name] for name in ("estimate", "std_error", "ci_low", "ci_high")}
     numbers |= {"truth": truth, "seconds": round(seconds, 3)}
     named = {"setting": setting, "estimator": estimator, "term": told["term"]}
-    return named | {name: f"{value:.6g}" for name, value in numbers.items()}
+    return named | {name: f"{value:.5g}" for name, value in numbers.items()}
 
 
 def replication_seeds(entropy: int, n_replications: int) -> list[int]:
@@ -130,26 +130,45 @@ def derived_interval(n_replications: int, rate: float) -> tuple[float, float]:
     return float(low / n_replications), float(high / n_replications)
 
 
-def judge(hits: pd.Series, rate: float) -> str:
-    """Return the share of hits, the derived interval of the claimed rate, and the verdict."""
-    share = float(hits.mean())
-    low, high = derived_interval(len(hits), rate)
+def judge(hits: "pd.Series[bool]", rate: float) -> str:
+    """Return the share of hits, and whether it is inside the derived interval of a claimed rate."""
+    share, (low, high) = float(hits.mean()), derived_interval(len(hits), rate)
     verdict = "inside" if low <= share <= high else "outside"
-    return f"{share:.3f} ({verdict} {low:.3f}–{high:.3f})"
+    return f"{share:.3f} ({verdict} {low:.3f} to {high:.3f})"
 
 
-def summary_row(rows: pd.DataFrame) -> dict[str, str]:
-    """Return bias with its Monte Carlo error, SD, mean standard error and coverage, as text."""
+def covered(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Tell which intervals hold the truth."""
+    return (rows["ci_low"] <= rows["truth"]) & (rows["truth"] <= rows["ci_high"])
+
+
+def spread(rows: pd.DataFrame) -> dict[str, str]:
+    """Return mean bias with its Monte Carlo error, SD and mean standard error, as text."""
     error = rows["estimate"] - rows["truth"]
-    covered = rows["truth"].between(rows["ci_low"], rows["ci_high"])
-    spread = float(error.std())
     return {
         "replications": str(len(rows)),
-        "mean bias (MC error)": f"{error.mean():.4f} ({spread / np.sqrt(len(rows)):.4f})",
-        "SD": f"{spread:.4f}",
+        "mean bias (MC error)": f"{error.mean():.4f} ({error.std() / np.sqrt(len(rows)):.4f})",
+        "SD": f"{error.std():.4f}",
         "mean SE": f"{rows['std_error'].mean():.4f}",
-        "95 % coverage": judge(covered, 0.95),
     }
+
+
+def tabulate(results: pd.DataFrame, describe: Callable[[str, pd.DataFrame], dict[str, str]]) -> str:
+    """Return a Markdown table with one line per setting, estimator and term.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        Long-form rows.
+    describe : callable
+        Takes the name of the estimator and its rows, and returns the cells after the names.
+    """
+    by = ["setting", "estimator", "term"]
+    lines = [
+        dict(zip(by, names, strict=True)) | describe(names[1], rows)
+        for names, rows in results.groupby(by, sort=False)
+    ]
+    return markdown(pd.DataFrame(lines))
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -114,6 +114,7 @@ def average_effect(
         None if std_error is None else Dependence(std_error, cutoff_m, kernel),
         assumptions,
         notes,
+        _count_parameters(scores, target, method),
     )
 
 
@@ -141,6 +142,13 @@ def _compute(scores: Scores, target: str, method: str) -> Ratio:
     if method == "plr" or target == "overlap":
         return averages.partially_linear(y, w, e, mu0, mu1, v)
     return averages.augmented(y, w, e, mu0, mu1, v, target)
+
+
+def _count_parameters(scores: Scores, target: str, method: str) -> int:
+    """Count the means or coefficients that are estimated: one for a mean, two for a contrast."""
+    if method == "difference_in_means" and "stratum" in scores.table:
+        return 1 + int(scores.table["stratum"].nunique())
+    return 1 if method == "ipw" or (method == "aipw" and target == "all") else 2
 
 
 def _stratum_notes(scores: Scores) -> tuple[str, ...]:

@@ -24,8 +24,10 @@ class Ratio(NamedTuple):
 
 def ratio(a: Floats, b: Floats, v: Floats) -> Ratio:
     """Return ``sum(v a) / sum(v b)`` with its influence values."""
-    value = float(np.sum(v * a) / np.sum(v * b))
-    return Ratio(value, v * (a - value * b) / np.mean(v * b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # 0 / 0 where nobody has weight; the caller refuses what is not finite
+        value = float(np.sum(v * a) / np.sum(v * b))
+        return Ratio(value, v * (a - value * b) / np.mean(v * b))
 
 
 def difference(one: Ratio, other: Ratio) -> Ratio:
@@ -72,9 +74,7 @@ def partially_linear(y: Floats, w: Floats, e: Floats, mu0: Floats, mu1: Floats, 
 
 
 def _residual_regression(y_residual: Floats, w_residual: Floats, v: Floats) -> Ratio:
-    slope = float(np.sum(v * w_residual * y_residual) / np.sum(v * w_residual**2))
-    moment = w_residual * (y_residual - slope * w_residual)
-    return Ratio(slope, v * moment / np.mean(v * w_residual**2))
+    return ratio(w_residual * y_residual, w_residual**2, v)
 
 
 def _within(x: Floats, v: Floats, stratum: NDArray[np.int64]) -> Floats:

@@ -1,5 +1,6 @@
 """The causal forest of grf, grown by econml on orthogonalised data."""
 
+import warnings
 from math import ceil, sqrt
 from typing import Any
 
@@ -87,17 +88,18 @@ class CausalForest(EffectLearner):
         self._check_settings()
         forests = require("econml.grf", needed_by="CausalForest")
         rng = random_generator(self.random_state)
-        nuisances = cross_fit(
-            study,
-            study.folds(self.n_folds, random_state=rng),
-            outcome_learner=RandomForestRegressor(**self._nuisance_settings(study, "outcome")),
-            propensity_learner=RandomForestClassifier(
-                **self._nuisance_settings(study, "propensity")
-            )
-            if study.features("propensity").shape[1]
-            else None,
-            random_state=rng,
-        ).table
+        with warnings.catch_warnings():
+            # half of a small fold is what was asked for
+            warnings.filterwarnings("ignore", message="Using the fractional value max_samples")
+            nuisances = cross_fit(
+                study,
+                study.folds(self.n_folds, random_state=rng),
+                outcome_learner=self._nuisance_forest(RandomForestRegressor, study, "outcome"),
+                propensity_learner=self._nuisance_forest(
+                    RandomForestClassifier, study, "propensity"
+                ),
+                random_state=rng,
+            ).table
         e = nuisances["propensity"].to_numpy()
         surfaces = nuisances[["outcome_control", "outcome_treated"]].to_numpy()
         expected = (1 - e) * surfaces[:, 0] + e * surfaces[:, 1]
@@ -124,7 +126,7 @@ class CausalForest(EffectLearner):
             features.to_numpy(),
             (study.treatment.to_numpy() - e)[:, None],
             (study.outcome.to_numpy() - expected)[:, None],
-            sample_weight=None if weight is None else weight.to_numpy(),
+            sample_weight=None if weight is None else (weight / weight.mean()).to_numpy(),
         )
 
     def _check_settings(self) -> None:

@@ -16,6 +16,7 @@ from terracausal._foundation.progress import track
 from terracausal.effects.origin import EffectOrigin, with_origin
 from terracausal.study import Folds, Study
 from terracausal.study.features import EffectFeatures
+from terracausal.study.folds import check_whole_clusters
 
 Floats = NDArray[np.floating[Any]]
 
@@ -25,6 +26,12 @@ class EffectLearner(BaseEstimator):
 
     A subclass stores its settings, among them `use`, and implements `_fit_features` and
     `_predict_features`.
+
+    Examples
+    --------
+    >>> from terracausal.effects import CausalForest, DRLearner
+    >>> issubclass(DRLearner, EffectLearner) and issubclass(CausalForest, EffectLearner)
+    True
     """
 
     use: EffectFeatures
@@ -102,6 +109,7 @@ class EffectLearner(BaseEstimator):
         if folds is None:
             folds = study.folds(random_state=getattr(self, "random_state", None))
         check_same_index("folds", folds.labels.index, study.units)
+        check_whole_clusters(folds.labels, study.clusters)
         positions = folds.labels.index.get_indexer(study.units)
         splits = [(train[positions], test[positions]) for train, test in folds.split()]
         run = Parallel(n_jobs=n_jobs, return_as="generator")(

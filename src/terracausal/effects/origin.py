@@ -43,6 +43,21 @@ def with_origin(effects: "pd.Series[float]", origin: EffectOrigin) -> "pd.Series
 
 
 def origin_of(effects: "pd.Series[float]") -> EffectOrigin | None:
-    """Return the origin of predicted effects, or None for a column from elsewhere."""
+    """Return the origin of predicted effects, or None for a column from elsewhere.
+
+    Parameters
+    ----------
+    effects : pandas.Series of shape (n_units,)
+        From `predict` or `cross_predict` of an effect learner, or any other.
+
+    Returns
+    -------
+    EffectOrigin or None
+
+    Examples
+    --------
+    >>> origin_of(pd.Series([0.1, 0.2])) is None
+    True
+    """
     found = effects.attrs.get(ORIGIN)
     return found if isinstance(found, EffectOrigin) else None

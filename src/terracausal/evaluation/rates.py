@@ -84,13 +84,15 @@ def _rate_block(
     ranking: Ranking, weight: Floats, target: str, fractions: Floats
 ) -> tuple[Floats, Floats]:
     v = weight[:, ranking.order]
-    sums = _share_ties(v * ranking.score, v, ranking.tie_starts)
-    mass, total = np.cumsum(v, axis=1), np.cumsum(sums, axis=1)
-    everyone = mass[:, -1:]
-    average = total[:, -1:] / everyone
+    sums = v * ranking.score
+    # the mean comes from the same sum as that of a single tie, so a constant priority gives 0
+    everyone = np.add.reduceat(v, [0], axis=1)
+    average = np.add.reduceat(sums, [0], axis=1) / everyone
+    excess = _share_ties(sums, v, ranking.tie_starts, average)
+    mass, total = np.cumsum(v, axis=1), np.cumsum(excess, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         # before the first unit with weight there is no top share; its weight below is 0
-        curve = np.where(mass > 0, total / mass - average, 0.0)
+        curve = np.where(mass > 0, total / mass, 0.0)
     step = v / everyone
     if target == "QINI":
         step = step * mass / everyone
@@ -100,18 +102,15 @@ def _rate_block(
         np.interp(fractions * all_, np.r_[0.0, m], np.r_[0.0, t])
         for all_, m, t in zip(everyone[:, 0], mass, total, strict=True)
     ]
-    return rate, np.array(at) / (fractions * everyone) - average
+    return rate, np.array(at) / (fractions * everyone)
 
 
-def _share_ties(sums: Floats, v: Floats, starts: NDArray[np.intp]) -> Floats:
-    """Give each unit of a tie its weight times the mean score of the tie."""
-    n_units = sums.shape[1]
-    if len(starts) == n_units:
-        return sums
+def _share_ties(sums: Floats, v: Floats, starts: NDArray[np.intp], average: Floats) -> Floats:
+    """Return weight times what the mean score of the unit's tie exceeds the average by."""
     tie_sum, tie_mass = (np.add.reduceat(x, starts, axis=1) for x in (sums, v))
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(tie_mass > 0, tie_sum / tie_mass, 0.0)
-    return np.asarray(v * np.repeat(mean, np.diff(np.r_[starts, n_units]), axis=1))
+        excess = np.where(tie_mass > 0, tie_sum / tie_mass - average, 0.0)
+    return np.asarray(v * np.repeat(excess, np.diff(np.r_[starts, sums.shape[1]]), axis=1))
 
 
 def half_sample_weights(
@@ -139,7 +138,7 @@ def half_sample_weights(
     return drawn[:, cluster]
 
 
-def rank_within_folds(priority: Floats, fold: NDArray[np.int64]) -> Floats:
+def rank_within_folds(priority: Floats, fold: NDArray[np.int64], weight: Floats) -> Floats:
     """Return each unit's rank among the units of its fold, as a share in (0, 1).
 
     Folds have learners of their own. A learner that never saw a fold with high effects predicts too
@@ -150,16 +149,19 @@ def rank_within_folds(priority: Floats, fold: NDArray[np.int64]) -> Floats:
     ----------
     priority : ndarray of shape (n_units,)
     fold : ndarray of shape (n_units,)
+    weight : ndarray of shape (n_units,)
 
     Returns
     -------
     ndarray of shape (n_units,)
-        Ties share their mean rank.
+        Share of the fold's weight that ranks lower, plus half of what ranks the same.
     """
-    from scipy.stats import rankdata
-
     ranks = np.empty(len(priority))
     for label in np.unique(fold):
         own = fold == label
-        ranks[own] = (rankdata(priority[own]) - 0.5) / own.sum()
+        level = np.unique(priority[own], return_inverse=True)[1].reshape(-1)
+        mass = np.bincount(level, weights=weight[own])
+        below = np.cumsum(mass) - mass
+        # a fold without weight is never looked at, whatever its ranks
+        ranks[own] = (below + mass / 2)[level] / (mass.sum() or 1.0)
     return ranks

@@ -16,6 +16,7 @@ from terracausal._foundation.checks import (
     check_finite,
     check_fraction,
     check_same_index,
+    check_unique,
 )
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 Target = Literal["AUTOC", "QINI"]
 RankWithin = Literal["auto", "folds", "all"]
+_OUT_OF_FOLD_WIDENING = float(np.sqrt(2))
 _FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 21))
 
 
@@ -59,6 +61,8 @@ class TargetingResult:
         Half-samples drawn.
     ranked_within : str, default="all units"
         Which units were ranked against each other, in words.
+    widening : float, default=1.0
+        Factor on the standard error for intervals and p-values; above 1 for out-of-fold priorities.
     assumptions : tuple of str, default=()
 
     Examples
@@ -77,6 +81,7 @@ class TargetingResult:
     n_clusters: int | None = None
     n_bootstrap: int = 200
     ranked_within: str = "all units"
+    widening: float = 1.0
     assumptions: tuple[str, ...] = ()
 
     @cached_property
@@ -88,7 +93,7 @@ class TargetingResult:
     @property
     def p_value(self) -> Floats:
         """Two-sided p-value of "the priority does not rank effects", of shape (1,)."""
-        return np.asarray(2 * stats.norm.sf(np.abs(self.ratio)))
+        return np.asarray(2 * stats.norm.sf(np.abs(self.ratio) / self.widening))
 
     def confint(self, level: float = 0.95) -> Floats:
         """Return the confidence interval.
@@ -102,7 +107,8 @@ class TargetingResult:
         -------
         ndarray of shape (1, 2)
         """
-        half = stats.norm.ppf(0.5 + check_fraction("level", level) / 2) * self.std_error
+        quantile = stats.norm.ppf(0.5 + check_fraction("level", level) / 2)
+        half = quantile * self.widening * self.std_error
         return np.column_stack([self.value - half, self.value + half])
 
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
@@ -138,7 +144,7 @@ class TargetingResult:
 
         Columns fraction, estimate, std_error, ci_low, ci_high.
         """
-        half = stats.norm.ppf(0.975) * self.curve["std_error"]
+        half = stats.norm.ppf(0.975) * self.widening * self.curve["std_error"]
         estimate = self.curve["estimate"]
         return self.curve.assign(ci_low=estimate - half, ci_high=estimate + half)
 
@@ -166,6 +172,11 @@ class TargetingResult:
             f"  std. error  {self.n_bootstrap} half-samples of {units}; {self.n_units:,} units",
             f"  ranked      within {self.ranked_within}",
         ]
+        if self.widening > 1:
+            lines.append(
+                f"  widened     interval and p-value by {self.widening:.2f}, since each fold also "
+                "trained the rankings of the others"
+            )
         lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
 
@@ -240,7 +251,15 @@ def rank_weighted_effect(
     Notes
     -----
     Yadlowsky et al. (2025), JASA 120(549), doi:10.1080/01621459.2024.2393466. Half of the clusters
-    are drawn without replacement, and the standard deviation of the RATE over draws is its error.
+    are drawn without replacement, and the standard deviation of the RATE over draws is its error,
+    which takes the priority as given.
+
+    Out-of-fold priorities are not given: fold k trains the ranking of fold l, and fold l that of
+    fold k. Without heterogeneity the RATE of a learner that is linear in the scores is then a sum
+    over pairs of folds in which each pair counts twice, so its variance is twice that for a given
+    priority, whatever the number of folds and units. Intervals and p-values for such priorities are
+    therefore widened by the root of 2, which is right without heterogeneity and cautious with it
+    (`simulations/rate_size`). A priority learned on other units needs no widening.
 
     Examples
     --------
@@ -255,7 +274,7 @@ def rank_weighted_effect(
     check_choice("rank_within", rank_within, ("auto", "folds", "all"))
     check_count("n_bootstrap", n_bootstrap, minimum=2)
     grid = np.asarray(_FRACTIONS if fractions is None else fractions, dtype=np.float64)
-    if grid.ndim != 1 or not len(grid) or (grid <= 0).any() or (grid > 1).any():
+    if grid.ndim != 1 or not len(grid) or not ((grid > 0) & (grid <= 1)).all():
         raise ValueError(f"`fractions` must lie in (0, 1]; got {list_some(grid)}.")
     # sorted by unit, so that neither ties nor half-samples depend on the order of rows
     order = canonical_order(scores.units)
@@ -284,6 +303,7 @@ def rank_weighted_effect(
         frame.n_clusters,
         n_bootstrap,
         within,
+        _widening(priority),
         (*scores.assumptions, "the priority was made without the outcomes of these units"),
     )
 
@@ -311,6 +331,7 @@ def _priority_values(
                 "got an array."
             )
         return values, "all units"
+    check_unique("The index of the priority (the unit keys)", priority.index)
     # trimming leaves fewer units in the scores than the learner predicted
     check_same_index("priority", priority.index.intersection(scores.units), scores.units)
     origin = origin_of(priority)
@@ -332,4 +353,11 @@ def _priority_values(
             "this Series does not come from there."
         )
     labels = folds.loc[scores.units].to_numpy()
-    return rank_within_folds(values, labels), f"each of {len(np.unique(labels))} folds"
+    told = f"each of {len(np.unique(labels))} folds"
+    return rank_within_folds(values, labels, scores.weight), told
+
+
+def _widening(priority: "pd.Series[float] | ArrayLike") -> float:
+    """Return by how much intervals are widened; see the notes of `rank_weighted_effect`."""
+    origin = origin_of(priority) if isinstance(priority, pd.Series) else None
+    return 1.0 if origin is None or origin.folds is None else _OUT_OF_FOLD_WIDENING

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from terracausal._foundation.checks import check_same_index
-from terracausal._foundation.errors import OverlapError, RoleError
+from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.nuisance.learners import ClusterLogistic, ClusterRidge
 from terracausal.study import Folds, Study
+from terracausal.study.folds import check_whole_clusters
 
 Floats = NDArray[np.floating[Any]]
 
@@ -34,6 +35,8 @@ class Nuisances:
         What predicted each of them.
     quality : pandas.DataFrame
         Out-of-fold fit: columns nuisance, metric, value, baseline.
+    outcome : str, default=None
+        The outcome that was predicted, so that the nuisances of another are not taken for it.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class Nuisances:
     propensity_known: bool
     learners: dict[str, str]
     quality: pd.DataFrame = field(repr=False)
+    outcome: str | None = None
 
     @property
     def propensity(self) -> "pd.Series[float]":
@@ -131,6 +135,7 @@ def cross_fit(
     if folds is None:
         folds = study.folds(random_state=rng)
     check_same_index("folds", folds.labels.index, study.units)
+    check_whole_clusters(folds.labels, study.clusters)
     ordered = study.canonical()
     positions = folds.labels.index.get_indexer(ordered.units)
     splits = [(train[positions], test[positions]) for train, test in folds.split()]
@@ -148,7 +153,8 @@ def cross_fit(
         table.loc[test] = found
     table["fold"] = folds.labels.loc[ordered.units]
     quality = _quality(table, work.outcome, work.treatment, known=work.known is not None)
-    return Nuisances(table.loc[study.units], work.known is not None, work.names(), quality)
+    known = work.known is not None
+    return Nuisances(table.loc[study.units], known, work.names(), quality, study.roles.outcome)
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,8 @@ class _Work:
         return cls(
             study.outcome.to_numpy(),
             study.treatment.to_numpy(),
-            None if weight is None else weight.to_numpy(),
+            # some learners read the scale of weights as a number of units
+            None if weight is None else (weight / weight.mean()).to_numpy(),
             study.frame.cluster_codes,
             None if known is None else known.to_numpy(),
             features,
@@ -245,13 +252,6 @@ def _fit_fold(
         )
         for arm in (0, 1)
     ]
-    extreme = (probability <= 0) | (probability >= 1)
-    if extreme.any():
-        raise OverlapError(
-            f"Propensities must lie strictly between 0 and 1; {int(extreme.sum())} of "
-            f"{len(probability)} on fold {fold} are 0 or 1. Use a learner that gives calibrated "
-            "probabilities, such as the default, or leave these units out."
-        )
     return np.column_stack([probability, *surfaces])
 
 
@@ -262,7 +262,8 @@ def _quality(
     rows: list[tuple[str, str, float, float]] = []
     if not known:
         e, share = table["propensity"].to_numpy(), treatment.mean()
-        loss = -np.mean(treatment * np.log(e) + (1 - treatment) * np.log1p(-e))
+        likelihood = np.where(treatment == 1, e, 1 - e)
+        loss = -np.mean(np.log(np.maximum(likelihood, np.finfo(float).tiny)))
         base = -(share * np.log(share) + (1 - share) * np.log1p(-share))
         rows.append(("propensity", "log-loss", float(loss), float(base)))
     for arm, name in ((0, "outcome_control"), (1, "outcome_treated")):

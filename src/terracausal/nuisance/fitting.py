@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from terracausal._foundation.errors import list_some
 from terracausal._foundation.randomness import draw_seed
 
 Floats = NDArray[np.floating[Any]]
@@ -87,6 +88,11 @@ def predict_numbers(fitted: Any, features: pd.DataFrame, task: str) -> Floats:
     """
     if hasattr(fitted, "predict_proba"):
         classes = list(fitted.classes_)
+        if not set(classes) <= {0, 1}:
+            raise ValueError(
+                f"A classifier predicts the probability of 1, so it needs an outcome of 0 and 1; "
+                f"{type(fitted).__name__} ({task}) was given {list_some(classes)}. Use a regressor."
+            )
         raw = fitted.predict_proba(features)
         values = raw[:, classes.index(1)] if 1 in classes else np.zeros(len(features))
     else:

@@ -109,8 +109,9 @@ class ClusterRidge(RegressorMixin, BaseEstimator):
         ndarray of shape (n_units,)
         """
         check_is_fitted(self)
-        design = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(design @ self.coef_ + self.intercept_, dtype=np.float64)
+        design = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        # row by row: BLAS rounds equal rows differently by position, which would break exact ties
+        return np.asarray((design * self.coef_).sum(axis=1) + self.intercept_, dtype=np.float64)
 
 
 def ridge_path(
@@ -203,6 +204,7 @@ class ClusterLogistic(ClassifierMixin, BaseEstimator):
         check_count("n_folds", self.n_folds, minimum=2)
         design, target = validate_data(self, X, y, dtype=np.float64)
         weight = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight)
+        weight = weight / weight.mean()
         self.classes_ = np.unique(target)
         self.mean_ = np.average(design, axis=0, weights=weight)
         spread = np.sqrt(np.average((design - self.mean_) ** 2, axis=0, weights=weight))
@@ -239,6 +241,7 @@ class ClusterLogistic(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likelier class of each unit."""
+        check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
 

@@ -241,21 +241,37 @@ def doubly_robust_scores(
     True
     """
     check_same_index("nuisances", nuisances.table.index, study.units)
+    if nuisances.outcome not in (None, study.roles.outcome):
+        raise AlignmentError(
+            f"The nuisances predict the outcome {nuisances.outcome!r}; the study is about "
+            f"{study.roles.outcome!r}. Run cross_fit on this study."
+        )
     table = nuisances.table.loc[study.units].copy()
     population, notes = "all units", []
     for name, edge in (("clip", clip), ("trim", trim)):
         if edge is not None and not 0 < edge < 0.5:
             raise ValueError(f"`{name}` must lie strictly between 0 and 0.5; got {edge!r}.")
+    kept = pd.Series(data=True, index=table.index)
+    if trim is not None:
+        # before clipping, which would move everybody inside
+        kept = table["propensity"].between(trim, 1 - trim)
+        if not kept.any():
+            raise OverlapError(f"No unit has a propensity within [{trim:g}, {1 - trim:g}].")
+        notes.append(f"{int((~kept).sum())} units outside were trimmed")
+        population = f"units with a propensity within [{trim:g}, {1 - trim:g}]"
     if clip is not None:
         outside = int(((table["propensity"] < clip) | (table["propensity"] > 1 - clip)).sum())
         table["propensity"] = table["propensity"].clip(clip, 1 - clip)
         notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
-    _warn_of_poor_overlap(table["propensity"], trim)
+    _check_propensity(table.loc[kept, "propensity"])
+    _warn_of_poor_overlap(table.loc[kept, "propensity"])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()
     e, mu0, mu1 = (
         table[name].to_numpy() for name in ("propensity", "outcome_control", "outcome_treated")
     )
-    table.insert(0, "score", aipw_scores(y, w, e, mu0, mu1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # a trimmed unit may have a propensity of 0 or 1; its score is not kept
+        table.insert(0, "score", aipw_scores(y, w, e, mu0, mu1))
     table["outcome"], table["treatment"] = y, w
     optional: dict[str, Any] = {
         "weight": study.weight,
@@ -267,14 +283,8 @@ def doubly_robust_scores(
             table[name] = values
     if study.coordinates is not None:
         table[["lon", "lat"]] = study.coordinates
-    if trim is not None:
-        kept = table["propensity"].between(trim, 1 - trim)
-        if not kept.any():
-            raise OverlapError(f"No unit has a propensity within [{trim:g}, {1 - trim:g}].")
-        notes.append(f"{int((~kept).sum())} units outside were trimmed")
-        population = f"units with a propensity within [{trim:g}, {1 - trim:g}]"
-        table = table.loc[kept]
-    return Scores(table, population, tuple(notes), _assumptions(nuisances.propensity_known))
+    assumptions = _assumptions(nuisances.propensity_known)
+    return Scores(table.loc[kept], population, tuple(notes), assumptions)
 
 
 def aipw_scores(y: Floats, w: Floats, e: Floats, mu0: Floats, mu1: Floats) -> Floats:
@@ -321,9 +331,9 @@ def _effective_sizes(table: pd.DataFrame) -> str:
     return f"effective units after balancing: {', '.join(told)}"
 
 
-def _warn_of_poor_overlap(propensity: "pd.Series[float]", trim: float | None) -> None:
+def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
     extreme = (propensity < EXTREME) | (propensity > 1 - EXTREME)
-    if extreme.any() and trim is None:
+    if extreme.any():
         warnings.warn(
             f"{extreme.mean():.1%} of units have a propensity below {EXTREME:g} or above "
             f"{1 - EXTREME:g} (min {propensity.min():.4f}, max {propensity.max():.4f}). Their "
@@ -338,8 +348,9 @@ def _check_propensity(propensity: "pd.Series[float]") -> None:
     bad = (propensity <= 0) | (propensity >= 1)
     if bad.any():
         raise OverlapError(
-            f"Propensities must lie strictly between 0 and 1; {int(bad.sum())} do not: units "
-            f"{list_some(propensity.index[bad])}."
+            f"Propensities must lie strictly between 0 and 1; {int(bad.sum())} of {len(bad)} do "
+            f"not: units {list_some(propensity.index[bad])}. Trim these units (trim=0.05), clip "
+            "(clip=0.01), or use a learner with calibrated probabilities, such as the default."
         )
 
 

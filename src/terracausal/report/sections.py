@@ -203,8 +203,6 @@ def describe_overlap(scores: Scores) -> Section:
     propensity = table["propensity"].to_numpy(dtype=float)
     treatment = table["treatment"].to_numpy(dtype=float)
     sentence = f"{tell_overlap(propensity, EXTREME)} These are the scores of {scores.population}."
-    if np.ptp(propensity) < 1e-9:
-        return Section(title, sentence, printed=printed, limits=limits)
     picture = draw_figure(
         lambda ax: plot_overlap(propensity, treatment, ax=ax),
         3.3,

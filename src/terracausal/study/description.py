@@ -1,16 +1,42 @@
 """The design of a study in words."""
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from terracausal.study.features import CovariateEncoding
-
-if TYPE_CHECKING:
-    from terracausal.study.study import Study
+from terracausal.study.roles import Columns
 
 
-def describe_study(study: "Study", encoding: CovariateEncoding, dropped: tuple[str, ...]) -> str:
+class Describable(Protocol):
+    """What a study must tell of itself to be described."""
+
+    @property
+    def roles(self) -> Columns: ...  # noqa: D102
+    @property
+    def n_units(self) -> int: ...  # noqa: D102
+    @property
+    def n_sites(self) -> int: ...  # noqa: D102
+    @property
+    def n_clusters(self) -> int | None: ...  # noqa: D102
+    @property
+    def outcome(self) -> "pd.Series[float]": ...  # noqa: D102
+    @property
+    def treatment(self) -> "pd.Series[float]": ...  # noqa: D102
+    @property
+    def propensity(self) -> "pd.Series[float] | None": ...  # noqa: D102
+    @property
+    def sites(self) -> "pd.Series[Any] | None": ...  # noqa: D102
+    @property
+    def strata(self) -> "pd.Series[Any] | None": ...  # noqa: D102
+    @property
+    def joined_roles(self) -> tuple[tuple[str, int], ...]: ...  # noqa: D102
+
+
+def describe_study(
+    study: Describable, encoding: CovariateEncoding, dropped: tuple[str, ...]
+) -> str:
     """Return counts, dependence, roles and missing data as text.
 
     Parameters
@@ -40,16 +66,18 @@ def describe_study(study: "Study", encoding: CovariateEncoding, dropped: tuple[s
     if roles.strata is not None and study.strata is not None:
         lines.append(f"  strata      {study.strata.nunique()} levels of {roles.strata!r}")
     lines += [f"  joined      {n} columns by site ({role})" for role, n in study.joined_roles]
-    lines += [f"  missing     {text}" for text in (*dropped, *encoding.describe())]
+    lines += [f"  note        {text}" for text in dropped]
+    lines += [f"  missing     {text}" for text in encoding.describe()]
     return "\n".join(lines)
 
 
-def _site_lines(study: "Study") -> list[str]:
+def _site_lines(study: Describable) -> list[str]:
     sites = study.sites
     if sites is None:
         return []
     share = study.treatment.groupby(sites).mean()
     per_site = sites.value_counts()
+    per_site = per_site[per_site > 0]
     both, all_treated = int(share.between(0, 1, "neither").sum()), int((share == 1).sum())
     return [
         f"  sites       {study.n_sites:,}: {both:,} with both arms, {all_treated:,} only treated, "
@@ -58,7 +86,7 @@ def _site_lines(study: "Study") -> list[str]:
     ]
 
 
-def _dependence_line(study: "Study") -> str:
+def _dependence_line(study: Describable) -> str:
     if study.n_clusters is None:
         return "  inference   units are taken as independent"
     roles = study.roles
@@ -69,7 +97,7 @@ def _dependence_line(study: "Study") -> str:
     )
 
 
-def _propensity_words(study: "Study") -> str:
+def _propensity_words(study: Describable) -> str:
     known = study.propensity
     if known is None:
         return "estimated"
@@ -77,7 +105,7 @@ def _propensity_words(study: "Study") -> str:
     return f"known, {low:.3g}" if low == high else f"known, {low:.3g} to {high:.3g}"
 
 
-def _outcome_lines(study: "Study") -> list[str]:
+def _outcome_lines(study: Describable) -> list[str]:
     outcome = study.outcome.to_numpy()
     control = outcome[study.treatment.to_numpy() == 0]
     lines = [

@@ -172,6 +172,9 @@ class Estimate:
         What must hold for the estimate to be the effect.
     notes : tuple of str, default=()
         What was done to the data (clipped, trimmed, dropped).
+    n_parameters : int, default=1
+        Means or coefficients behind each term, for the small-sample factor n / (n - k) of the
+        standard error for independent units.
 
     Examples
     --------
@@ -191,6 +194,7 @@ class Estimate:
     dependence: Dependence | None = None
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    n_parameters: int = 1
 
     def __post_init__(self) -> None:
         expected = (self.frame.n_units, len(self.terms))
@@ -235,7 +239,7 @@ class Estimate:
             cutoff_m = float(dependence.cutoff_m or 0.0)
             points = frame.coordinates[["lon", "lat"]].to_numpy(dtype=np.float64)
             return conley_covariance(self.influence, points, cutoff_m, dependence.kernel)
-        return independent_covariance(self.influence)
+        return independent_covariance(self.influence, self.n_parameters)
 
     @property
     def _dependence(self) -> Dependence:
@@ -255,11 +259,12 @@ class Estimate:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Degrees of freedom of the t intervals: clusters - 1, units - 1, or infinite (Conley)."""
+        """Degrees of freedom of the t intervals: clusters - 1, units - k, or infinite (Conley)."""
         if self._dependence.kind == "conley":
             return float("inf")
-        count = self.n_clusters if self._dependence.kind == "cluster" else self.n_units
-        return float((count or 2) - 1)
+        if self._dependence.kind == "cluster":
+            return float((self.n_clusters or 2) - 1)
+        return float(max(self.n_units - self.n_parameters, 1))
 
     @property
     def p_value(self) -> Floats:
@@ -450,6 +455,7 @@ class Estimate:
             method=self.method if self.method == other.method else f"{self.method}; {other.method}",
             assumptions=tuple(dict.fromkeys(self.assumptions + other.assumptions)),
             notes=tuple(dict.fromkeys(self.notes + other.notes)),
+            n_parameters=max(self.n_parameters, other.n_parameters),
         )
 
 

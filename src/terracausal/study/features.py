@@ -72,7 +72,11 @@ class CovariateEncoding:
             present = column.dropna()
             n_values = present.nunique() + int(column.isna().any())
             if n_values < 2 or len(present) == 0:
-                found = f"only the value {present.iloc[0]!r}" if len(present) else "no value at all"
+                found = (
+                    f"only the value {list_some(present[:1])}"
+                    if len(present)
+                    else "no value at all"
+                )
                 raise RoleError(
                     f"The covariate {name!r} is constant: expected at least two values, found "
                     f"{found} in {len(column)} units. Leave it out of `covariates`."
@@ -114,12 +118,13 @@ class CovariateEncoding:
                 f"The table lacks {len(absent)} covariates: {list_some(absent)}. It has "
                 f"{list_some(table.columns, 8)}. Add the missing columns."
             )
+        flags = self._flag_names()
         parts: dict[str, pd.Series[float]] = {}
         for name, median in self.medians.items():
             numbers = table[name].astype("float64")
             parts[str(name)] = numbers.fillna(median)
             if name in self.flagged:
-                parts[f"{name}_missing"] = numbers.isna().astype("float64")
+                parts[flags[name]] = numbers.isna().astype("float64")
         for name, levels in self.levels.items():
             category = _category(table[name])
             unknown = sorted(set(category) - set(levels))
@@ -132,11 +137,30 @@ class CovariateEncoding:
                 parts[f"{name}={level}"] = (category == level).astype("float64")
         return pd.DataFrame(parts, index=table.index, dtype="float64")
 
+    def _flag_names(self) -> dict[Hashable, str]:
+        """Name the flag of each covariate with missing values, unlike any covariate."""
+        taken = {str(name) for name in self.columns}
+        flags: dict[Hashable, str] = {}
+        for name in self.flagged:
+            flag = f"{name}_missing"
+            while flag in taken:
+                flag += "_"
+            taken.add(flag)
+            flags[name] = flag
+        return flags
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns that come out."""
+        dummies = [f"{name}={level}" for name, of in self.levels.items() for level in of[1:]]
+        return (*map(str, self.medians), *self._flag_names().values(), *dummies)
+
     def describe(self) -> list[str]:
         """Return one line for each covariate with missing values."""
+        flags = self._flag_names()
         return [
             f"{name}: {count} missing values set to the median {self.medians[name]:.4g} and "
-            f"flagged by {name}_missing"
+            f"flagged by {flags[name]}"
             for name, count in self.flagged.items()
         ]
 
@@ -173,6 +197,11 @@ class FeatureSchema:
     stratum: str | None = None
     strata: tuple[Any, ...] = ()
     embeddings: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all encoded covariates and strata, which no embedding may bear."""
+        return (*self.encoding.names, *(f"{self.stratum}={level}" for level in self.strata[1:]))
 
     def encode(
         self, table: pd.DataFrame, task: Task, *, use: EffectFeatures = "all"

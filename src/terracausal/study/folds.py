@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from terracausal._foundation.errors import RoleError
+from terracausal._foundation.errors import LeakageError, RoleError, list_some
 from terracausal.study.geography import chord_of_distance, sphere_points
 
 Codes = NDArray[np.int64]
@@ -158,6 +159,27 @@ def fold_table(labels: Codes, treatment: Codes, group: Codes) -> pd.DataFrame:
             "n_clusters": grouped["g"].nunique(),
         }
     ).reset_index()
+
+
+def check_whole_clusters(labels: "pd.Series[int]", cluster: "pd.Series[Any] | None") -> None:
+    """Refuse folds that split a cluster, such as folds made before the clusters were named.
+
+    Parameters
+    ----------
+    labels : pandas.Series of shape (n_units,)
+        Fold of each unit.
+    cluster : pandas.Series of shape (n_units,), default=None
+        Cluster of each unit.
+    """
+    if cluster is None:
+        return
+    n_folds = labels.groupby(cluster.loc[labels.index].to_numpy()).nunique()
+    split = n_folds.index[n_folds > 1]
+    if len(split):
+        raise LeakageError(
+            f"Folds must hold whole clusters; {len(split)} of {len(n_folds)} clusters are split: "
+            f"{list_some(split)}. Make the folds from this study: study.folds(...)."
+        )
 
 
 def check_arms(folds: Folds, treatment: Codes) -> None:

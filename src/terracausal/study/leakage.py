@@ -55,8 +55,14 @@ def _reason(
     column: "pd.Series[float]", treatment: Floats, cluster: NDArray[np.int64]
 ) -> str | None:
     """Return in words how `column` betrays the treatment, or None."""
-    # a product with the treatment is missing where its other factor is: only present values tell
+    # a product with the treatment is missing where its other factor is, so present values tell by
+    # themselves; and so does being missing, since it becomes a column of its own
     present = column.notna().to_numpy()
+    if not present.all():
+        gaps = pd.Series(present, index=column.index, name=column.name)
+        reason = _reason(gaps, treatment, cluster)
+        if reason is not None:
+            return f"has gaps that tell the arm: being there or missing {reason}"
     values = pd.factorize(column[present])[0]
     rows = pd.DataFrame({"value": values, "arm": treatment[present], "cluster": cluster[present]})
     assigned = rows["arm"]

@@ -67,6 +67,7 @@ def check_columns(table: pd.DataFrame, columns: Columns) -> None:
                 f"The {role} column {name!r} is not in the table, which has "
                 f"{list_some(table.columns, 12)}. Name one of these."
             )
+    _check_treatment_date(table, columns.treatment_date)
     absent = [name for name in columns.names() if name not in table.columns]
     if absent:
         raise RoleError(
@@ -80,6 +81,19 @@ def check_columns(table: pd.DataFrame, columns: Columns) -> None:
             f"A column can be outcome, treatment or covariate, not two of them; {list_some(twice)} "
             "is named more than once."
         )
+
+
+def _check_treatment_date(table: pd.DataFrame, given: Any) -> None:
+    """Refuse a treatment date that is neither a column nor a date."""
+    if given is None or (isinstance(given, str) and given in table.columns):
+        return
+    try:
+        pd.Timestamp(given)
+    except (TypeError, ValueError) as error:
+        raise RoleError(
+            f"`treatment_date` must be a date or a column of dates; {given!r} is neither. The "
+            f"table has {list_some(table.columns, 12)}."
+        ) from error
 
 
 def check_outcome(outcome: "pd.Series[float]") -> NDArray[np.bool_]:
@@ -133,7 +147,7 @@ def check_keys_and_numbers(table: pd.DataFrame, columns: Columns) -> None:
                 f"missing: {list_some(table.index[missing])}. Repair the keys or drop the units."
             )
     if columns.weight is not None:
-        weight = table[columns.weight].to_numpy(dtype=np.float64, na_value=np.nan)
+        weight = _numbers(table[columns.weight], "weight")
         bad = ~(np.isfinite(weight) & (weight >= 0))
         if bad.any() or weight.sum() == 0:
             raise RoleError(
@@ -146,9 +160,19 @@ def check_keys_and_numbers(table: pd.DataFrame, columns: Columns) -> None:
         check_lon_lat(table[columns.coords[0]], table[columns.coords[1]])
 
 
+def _numbers(column: "pd.Series[Any]", role: str) -> NDArray[np.floating[Any]]:
+    """Return a column as numbers, NaN where missing; refuse text, with the column named."""
+    if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
+        raise RoleError(
+            f"The {role} {column.name!r} must be a column of numbers; it holds {column.dtype}. "
+            "Convert it with pandas.to_numeric."
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
 def _check_known_propensity(table: pd.DataFrame, propensity: float | str) -> None:
     given = table[propensity] if isinstance(propensity, str) else pd.Series([propensity])
-    values = given.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = _numbers(given, "propensity")
     bad = ~((values > 0) & (values < 1))
     if bad.any():
         where = f" at units {list_some(given.index[bad])}" if isinstance(propensity, str) else ""
@@ -161,7 +185,7 @@ def _check_known_propensity(table: pd.DataFrame, propensity: float | str) -> Non
 
 def check_lon_lat(lon: "pd.Series[float]", lat: "pd.Series[float]") -> None:
     """Refuse coordinates that are missing or not degrees, and say when they look swapped."""
-    x, y = (c.to_numpy(dtype=np.float64, na_value=np.nan) for c in (lon, lat))
+    x, y = (_numbers(column, "coordinate") for column in (lon, lat))
     missing = ~(np.isfinite(x) & np.isfinite(y))
     if missing.any():
         raise RoleError(

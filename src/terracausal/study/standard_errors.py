@@ -14,20 +14,22 @@ from terracausal.study.geography import neighbour_blocks, sphere_points
 Floats = NDArray[np.floating[Any]]
 
 
-def independent_covariance(influence: Floats) -> Floats:
-    """Return the heteroskedasticity-robust covariance, with the factor n / (n - 1).
+def independent_covariance(influence: Floats, n_parameters: int = 1) -> Floats:
+    """Return the heteroskedasticity-robust covariance, with the factor n / (n - k) of HC1.
 
     Parameters
     ----------
     influence : ndarray of shape (n_units, n_terms)
         Mean-zero influence values.
+    n_parameters : int, default=1
+        Means or coefficients that were estimated to form them, k.
 
     Returns
     -------
     ndarray of shape (n_terms, n_terms)
     """
     n_units = len(influence)
-    return influence.T @ influence / n_units**2 * n_units / (n_units - 1)
+    return influence.T @ influence / n_units / max(n_units - n_parameters, 1)
 
 
 def clustered_covariance(influence: Floats, cluster: NDArray[np.int64]) -> Floats:

@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from terracausal._foundation.checks import check_choice, check_count, check_positive, check_unique
+from terracausal._foundation.checks import (
+    check_choice,
+    check_count,
+    check_positive,
+    check_same_index,
+    check_unique,
+)
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.study import roles as check_role
+from terracausal.study.description import describe_study
 from terracausal.study.estimate import UnitFrame
 from terracausal.study.features import CovariateEncoding, EffectFeatures, FeatureSchema, Task
 from terracausal.study.folds import Folds, assign_folds, buffered_units, check_arms, fold_table
 from terracausal.study.geography import linked_groups, spatial_blocks
+from terracausal.study.image_dates import late_images
 from terracausal.study.leakage import refuse_functions_of_treatment
 
 EmbeddingRole = Literal["confounder", "modifier", "both"]
@@ -122,6 +129,10 @@ class Study:
         self._table = table.loc[observed].copy()
         check_role.check_treatment(self._table[treatment])
         check_role.check_keys_and_numbers(self._table, columns)
+        self._clusters = _dependent_groups(self._table, columns)
+        self._strata: tuple[Any, ...] = ()
+        if columns.strata is not None:
+            self._strata = tuple(sorted(self._table[columns.strata].unique(), key=str))
         self._encoding = CovariateEncoding.learn(self._table[list(columns.covariates)])
         refuse_functions_of_treatment(
             self._table[list(columns.covariates)], _floats(self.treatment), self._group_codes
@@ -205,32 +216,16 @@ class Study:
             return None
         return self._table[list(names)].astype("float64").set_axis(["lon", "lat"], axis=1)
 
-    @cached_property
+    @property
     def clusters(self) -> "pd.Series[Any] | None":
         """Label of the group of dependent units, or None where every unit is on its own."""
-        labels = [
-            self._table[name]
-            for name in (self._columns.cluster, self._columns.site)
-            if name is not None
-        ]
-        if not labels:
-            return None
-        codes = [pd.factorize(label)[0].astype(np.int64) for label in labels]
-        groups = linked_groups(*codes)
-        n_groups = int(groups.max()) + 1
-        for label in labels:
-            if label.nunique() == n_groups:
-                # the groups are the user's own, so they keep the user's labels
-                if n_groups == self.n_units and self._columns.cluster is None:
-                    return None
-                return label.rename("cluster")
-        return pd.Series(groups, index=self.units, name="cluster")
+        return None if self._clusters is None else self._clusters.copy()
 
     @property
     def _group_codes(self) -> NDArray[np.int64]:
-        if self.clusters is None:
+        if self._clusters is None:
             return np.arange(self.n_units)
-        return pd.factorize(self.clusters)[0].astype(np.int64)
+        return pd.factorize(self._clusters)[0].astype(np.int64)
 
     @property
     def frame(self) -> UnitFrame:
@@ -245,6 +240,7 @@ class Study:
         role: EmbeddingRole = "both",
         *,
         missing: Literal["error", "drop"] = "error",
+        later_images: Literal["refuse", "allow"] = "refuse",
     ) -> "Study":
         """Return a study that also has the embeddings of each unit's site.
 
@@ -257,11 +253,15 @@ class Study:
         missing : {"error", "drop"}, default="error"
             What to do with units whose site has no embedding; dropped units are counted in
             `describe`.
+        later_images : {"refuse", "allow"}, default="refuse"
+            What to do, if the study has a `treatment_date`, with embeddings of images that are
+            undated or not from before it; allowed ones are named in `describe`.
 
         Returns
         -------
         Study
         """
+        check_choice("later_images", later_images, ("refuse", "allow"))
         check_choice("role", role, ("confounder", "modifier", "both"))
         check_choice("missing", missing, ("error", "drop"))
         sites = self.sites
@@ -271,10 +271,18 @@ class Study:
                 "Name it: Study(..., site='village')."
             )
         check_unique("The index of the embeddings (the site keys)", embeddings.index)
+        embeddings = embeddings.rename(columns=str)
         self._check_embedding_columns(embeddings)
-        self._check_image_dates(embeddings)
+        late = self._late_images(embeddings, sites)
+        if late is not None and later_images == "refuse":
+            raise LeakageError(
+                f"Images must be from before the treatment; {late}. Read earlier images "
+                "(before=...), or pass later_images='allow', which the report then says."
+            )
         absent = ~sites.isin(embeddings.index)
         base, notes = self, list(self._dropped)
+        if late is not None:
+            notes.append(f"allowed although not known to be from before the treatment: {late}")
         if absent.any():
             lost = pd.Index(sites[absent].unique())
             if missing == "error" or absent.all():
@@ -291,7 +299,7 @@ class Study:
         return study
 
     def _check_embedding_columns(self, embeddings: pd.DataFrame) -> None:
-        taken = set(self.table.columns)
+        taken = {*self.table.columns, *self.schema.names}
         clash = [name for name in embeddings.columns if name in taken]
         if clash:
             raise RoleError(
@@ -314,19 +322,13 @@ class Study:
                 f"{list_some(embeddings.index[bad])}. Drop these sites or repair their chips."
             )
 
-    def _check_image_dates(self, embeddings: pd.DataFrame) -> None:
-        """Refuse images from after the treatment, where both dates are known."""
-        last = embeddings.attrs.get("encoder", {}).get("last_image")
+    def _late_images(self, embeddings: pd.DataFrame, sites: "pd.Series[Any]") -> str | None:
+        """Say which images are not from before the treatment, where both dates are known."""
         given = self._columns.treatment_date
-        if last is None or given is None:
-            return
-        dates = self._table[given] if given in self._table.columns else pd.Series([given])
-        first = pd.to_datetime(dates).min()
-        if pd.Timestamp(last) >= first:
-            raise LeakageError(
-                f"Images must be from before the treatment ({first:%Y-%m-%d}); the embeddings were "
-                f"made from images up to {pd.Timestamp(last):%Y-%m-%d}. Select earlier images."
-            )
+        if given is None:
+            return None
+        dates = self._table[given] if given in self._table.columns else given
+        return late_images(dict(embeddings.attrs), sites, pd.Series(dates, index=self.units))
 
     def _by_unit(self, joined: _Joined) -> pd.DataFrame:
         return joined.table.reindex(self.sites).set_axis(self.units, axis=0)
@@ -383,30 +385,35 @@ class Study:
             tuple((joined.role, tuple(map(str, joined.table.columns))) for joined in self._joined),
         )
 
-    @cached_property
-    def _strata(self) -> tuple[Any, ...]:
-        return () if self.strata is None else tuple(sorted(self.strata.unique(), key=str))
-
-    def subset(self, mask: NDArray[np.bool_]) -> "Study":
+    def subset(self, mask: "NDArray[np.bool_] | pd.Series[bool]") -> "Study":
         """Return the units of a mask, with the same roles and the same encoding.
 
         Parameters
         ----------
-        mask : ndarray of bool of shape (n_units,)
+        mask : ndarray or pandas.Series of bool, of shape (n_units,)
+            An array is in the order of the table; a Series is aligned by unit.
 
         Returns
         -------
         Study
         """
-        study = self._copy()
-        study._table = self._table.loc[np.asarray(mask, dtype=bool)]
+        if isinstance(mask, pd.Series):
+            check_same_index("mask", mask.index, self.units)
+            mask = mask.loc[self.units]
+        study = self._rows(np.flatnonzero(np.asarray(mask, dtype=bool)))
         check_role.check_treatment(study._table[self._columns.treatment])
         return study
 
     def canonical(self) -> "Study":
         """Return the study with its rows sorted by unit key, the order in which learners fit."""
+        return self._rows(canonical_order(self.units))
+
+    def _rows(self, positions: NDArray[np.intp]) -> "Study":
+        """Return some rows; labels of clusters and codes of strata stay those of the study."""
         study = self._copy()
-        study._table = self._table.iloc[canonical_order(self.units)]
+        study._table = self._table.iloc[positions]
+        if self._clusters is not None:
+            study._clusters = self._clusters.iloc[positions]
         return study
 
     def with_roles(self, **roles: Any) -> "Study":
@@ -428,6 +435,11 @@ class Study:
         >>> study.strata.tolist()
         ['a', 'a', 'b', 'b']
         """
+        if self._joined and roles.get("site", self._columns.site) != self._columns.site:
+            raise RoleError(
+                f"The embeddings were joined by the site {self._columns.site!r}, which cannot "
+                f"change to {roles['site']!r} afterwards. Set the site first, then join."
+            )
         columns = replace(self._columns, **roles)
         study = Study(self._table, **columns.arguments())
         study._joined = self._joined
@@ -436,9 +448,7 @@ class Study:
 
     def _copy(self) -> "Study":
         study = object.__new__(Study)
-        study.__dict__.update(
-            {key: value for key, value in self.__dict__.items() if key not in ("clusters",)}
-        )
+        study.__dict__.update(self.__dict__)
         return study
 
     # -- folds ----------------------------------------------------------------------------------
@@ -502,8 +512,6 @@ class Study:
 
     def describe(self) -> str:
         """Return the design of the study as text: counts, dependence, roles and missing data."""
-        from terracausal.study.description import describe_study
-
         return describe_study(self, self._encoding, self._dropped)
 
     @property
@@ -522,6 +530,22 @@ class Study:
         from html import escape
 
         return f"<pre>{escape(self.describe())}</pre>"
+
+
+def _dependent_groups(table: pd.DataFrame, columns: check_role.Columns) -> "pd.Series[Any] | None":
+    """Return a label for each group of dependent units, or None where units are independent."""
+    labels = [table[name] for name in (columns.cluster, columns.site) if name is not None]
+    if not labels:
+        return None
+    groups = linked_groups(*(pd.factorize(label)[0].astype(np.int64) for label in labels))
+    n_groups = int(groups.max()) + 1
+    if n_groups == len(table) and columns.cluster is None:
+        return None
+    for label in labels:
+        if label.nunique() == n_groups:
+            # the groups are the user's own, so they keep the user's labels
+            return label.rename("cluster")
+    return pd.Series(groups, index=table.index, name="cluster")
 
 
 def _floats(values: "pd.Series[float]") -> NDArray[np.float64]:

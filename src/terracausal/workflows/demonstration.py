@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from terracausal._foundation.randomness import RandomState, random_generator
+from terracausal._foundation.randomness import RandomState, draw_seed, random_generator
 from terracausal.effects import DRLearner, average_effect
 from terracausal.encoders import RandomConvEncoder
 from terracausal.evaluation import TargetingResult, rank_weighted_effect
@@ -104,7 +104,8 @@ def demonstrate(
     60
     """
     rng = random_generator(random_state)
-    world, encoding, dealing, nuisance, learning, sampling = rng.spawn(6)
+    # integers, because the page prints the settings of what made it
+    world, encoding, dealing, nuisance, learning, sampling = (draw_seed(rng) for _ in range(6))
     data = simulate_study("effect_modification", n_sites=n_sites, random_state=world)
     encoder = RandomConvEncoder(n_features=n_features, random_state=encoding)
     study = data.study.join(encoder.fit_transform(data.chips), role="modifier")

@@ -15,7 +15,7 @@ from terracausal._foundation.randomness import canonical_order, draw_seed, rando
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None])
 def test_counts_refuse_what_is_not_a_positive_integer(value):
-    with pytest.raises(ValueError, match=f"`n_folds` must be .* got {value!r}"):
+    with pytest.raises(ValueError, match=rf"`n_folds` must be .* got {value!r}"):
         checks.check_count("n_folds", value)
 
 
@@ -25,28 +25,28 @@ def test_counts_take_numpy_integers():
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.1, float("nan")])
 def test_fractions_lie_strictly_inside(value):
-    with pytest.raises(ValueError, match=f"`level` must lie strictly .* got {value!r}"):
+    with pytest.raises(ValueError, match=rf"`level` must lie strictly .* got {value!r}"):
         checks.check_fraction("level", value)
 
 
 @pytest.mark.parametrize("value", [0, -3.0, float("inf"), float("nan")])
 def test_positive_numbers_are_finite_and_above_zero(value):
-    with pytest.raises(ValueError, match=f"got {value!r}"):
+    with pytest.raises(ValueError, match=rf"got {value!r}"):
         checks.check_positive("cutoff_m", value)
 
 
 def test_finite_counts_what_is_not():
-    with pytest.raises(ValueError, match="2 of 3 values are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"2 of 3 values are NaN or infinite"):
         checks.check_finite("score", [np.nan, 1.0, np.inf])
 
 
 def test_choice_names_the_options():
-    with pytest.raises(ValueError, match="one of 'all', 'treated'; got 'both'"):
+    with pytest.raises(ValueError, match=r"one of 'all', 'treated'; got 'both'"):
         checks.check_choice("target", "both", ("all", "treated"))
 
 
 def test_doubled_keys_are_counted_and_named():
-    with pytest.raises(errors.AlignmentError, match="2 stand more than once: 'a', 'b'"):
+    with pytest.raises(errors.AlignmentError, match=r"2 stand more than once: 'a', 'b'"):
         checks.check_unique("The index", pd.Index(list("aabbc")))
 
 
@@ -91,12 +91,12 @@ def test_no_seed_is_fresh():
 
 @pytest.mark.parametrize("value", [True, 1.5, "0", np.random])
 def test_random_state_refuses_other_types(value):
-    with pytest.raises(TypeError, match=f"got {type(value).__name__}"):
+    with pytest.raises(TypeError, match=rf"got {type(value).__name__}"):
         random_generator(value)
 
 
 def test_random_state_refuses_negative_seeds():
-    with pytest.raises(ValueError, match="got -4"):
+    with pytest.raises(ValueError, match=r"got -4"):
         random_generator(-4)
 
 

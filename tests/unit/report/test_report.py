@@ -255,11 +255,11 @@ def test_scores_without_propensities_say_so(world, tmp_path):
     assert not page.all("img")
 
 
-def test_one_chance_for_all_needs_no_figure(world, tmp_path):
+def test_one_chance_for_all_is_said_and_drawn(world, tmp_path):
     scores = Scores.from_dataframe(world.scores.to_dataframe().assign(propensity=0.5))
     page = Page(render(tmp_path, [scores]))
     assert "the same chance of treatment, 0.50" in page.text
-    assert not page.all("img")
+    assert len(page.all("img")) == 1
 
 
 # -- places --------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_twin_of_the_uganda_covariates(rng, w):
     female, x3, x5 = rng.integers(0, 2, N), rng.integers(0, 2, N), rng.normal(size=N)
     columns = [w, female, w * female, x3, w * x3, x5, w * x5]
     covariates = {f"X{k}": column for k, column in enumerate(columns)}
-    with pytest.raises(LeakageError, match="4 of 7 .*: 'X0', 'X2', 'X4', 'X6'"):
+    with pytest.raises(LeakageError, match=r"4 of 7 .*: 'X0', 'X2', 'X4', 'X6'"):
         study_of(covariates, w)
     honest = {name: covariates[name] for name in ("X1", "X3", "X5")}
     assert study_of(honest, w).features("effect").shape[1] == 3
@@ -73,14 +73,14 @@ def test_twin_of_the_uganda_covariates(rng, w):
 )
 def test_functions_of_the_treatment(rng, w, make):
     x = rng.normal(size=N)
-    with pytest.raises(LeakageError, match="1 of 2 covariates .*: 'leak'"):
+    with pytest.raises(LeakageError, match=r"1 of 2 covariates .*: 'leak'"):
         study_of({"leak": make(w, x), "age": x}, w)
 
 
 def test_an_interaction_with_missing_values(rng, w):
     x = rng.normal(size=N)
     x[rng.random(N) < 0.2] = np.nan
-    with pytest.raises(LeakageError, match="'leak' is constant in the control arm"):
+    with pytest.raises(LeakageError, match=r"'leak' is constant in the control arm"):
         study_of({"leak": w * x}, w)
 
 
@@ -127,12 +127,12 @@ class TestTreatmentByVillage:
         assert study_of({"few": few}, self.w, self.village).n_units == N
 
     def test_the_treatment_itself(self):
-        with pytest.raises(LeakageError, match="'copy'"):
+        with pytest.raises(LeakageError, match=r"'copy'"):
             study_of({"copy": self.w}, self.w, self.village)
 
     def test_an_interaction(self):
         x = np.random.default_rng(0).normal(size=N)
-        with pytest.raises(LeakageError, match="'product'"):
+        with pytest.raises(LeakageError, match=r"'product'"):
             study_of({"product": self.w * x}, self.w, self.village)
 
 

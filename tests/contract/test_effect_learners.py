@@ -1,0 +1,284 @@
+"""What every effect learner promises."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+
+from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError
+from terracausal.effects import CausalForest, DRLearner, origin_of
+from terracausal.evaluation import rank_weighted_effect
+from terracausal.nuisance import Scores
+from terracausal.study import Folds, Study
+
+LEARNERS = [
+    DRLearner(random_state=0),
+    DRLearner(effect_learner=LinearRegression(), n_folds=2, random_state=1),
+    CausalForest(n_trees=20, n_folds=2, random_state=0),
+]
+every_learner = pytest.mark.parametrize("learner", LEARNERS, ids=["ridge", "linear", "forest"])
+EXACT = LEARNERS[:2]
+
+
+def make_table(rng, n=240, effect=lambda x: 1 + x, noise=0.5):
+    site, x, z = np.arange(n) // 3, rng.normal(size=n), rng.normal(size=n)
+    w = rng.permutation(np.arange(n) % 2)
+    y = z + w * effect(x) + noise * rng.normal(size=n)
+    index = pd.Index([f"u{k:04d}" for k in range(n)], name="unit")
+    columns = {"y": y, "w": w, "site": site, "x": x, "z": z, "v": rng.uniform(0.5, 2, n)}
+    return pd.DataFrame(columns, index=index)
+
+
+def study_of(table, **roles):
+    chosen = {"outcome": "y", "treatment": "w", "site": "site", "covariates": ["x", "z"]}
+    return Study(table, **(chosen | {"propensity": 0.5} | roles))
+
+
+@pytest.fixture
+def table(rng):
+    return make_table(rng)
+
+
+@pytest.fixture
+def study(table):
+    return study_of(table)
+
+
+@every_learner
+def test_scikit_learn_habits(learner, study):
+    fresh = clone(learner)
+    assert repr(fresh) == repr(learner)
+    assert set(fresh.get_params()) == set(learner.get_params())
+    assert type(learner).__name__ in repr(learner)
+    assert fresh.set_params(n_folds=3).n_folds == 3
+    assert fresh.fit(study) is fresh
+    learned = {name for name in vars(fresh) if name not in fresh.get_params(deep=False)}
+    assert all(name.endswith("_") for name in learned)
+
+
+@every_learner
+def test_fit_does_not_change_the_learner_the_study_or_the_table(learner, study, table):
+    before, given = study.table, table.copy()
+    settings = {k: repr(v) for k, v in learner.get_params().items()}
+    fresh = clone(learner).fit(study)
+    fresh.predict(table)
+    assert {k: repr(v) for k, v in fresh.get_params().items()} == settings
+    pd.testing.assert_frame_equal(study.table, before)
+    pd.testing.assert_frame_equal(table, given)
+
+
+@every_learner
+def test_predictions_keep_the_index_and_have_a_name(learner, study, table):
+    fitted = clone(learner).fit(study)
+    some = table.iloc[[7, 3, 50]]
+    found = fitted.predict(some)
+    assert found.name == "cate"
+    assert found.index.equals(some.index)
+    assert np.isfinite(found).all()
+    pd.testing.assert_series_equal(found, fitted.predict(study).loc[some.index], rtol=1e-10)
+
+
+@every_learner
+def test_columns_in_any_order(learner, study, table):
+    fitted = clone(learner).fit(study)
+    pd.testing.assert_series_equal(fitted.predict(table[["z", "x"]]), fitted.predict(table))
+
+
+@every_learner
+def test_a_missing_column_is_named(learner, study, table):
+    fitted = clone(learner).fit(study)
+    with pytest.raises(RoleError, match=r"lacks 1 covariates: 'z'"):
+        fitted.predict(table.drop(columns="z"))
+
+
+@every_learner
+def test_missing_embedding_columns_are_named(learner, study, table, rng):
+    embeddings = pd.DataFrame({"emb_0": rng.normal(size=80)})
+    fitted = clone(learner).fit(study.join(embeddings, "modifier"))
+    with pytest.raises(RoleError, match=r"lacks 1 embedding columns: 'emb_0'"):
+        fitted.predict(table)
+
+
+@every_learner
+def test_unfitted(learner, table):
+    with pytest.raises(NotFittedError):
+        clone(learner).predict(table)
+
+
+@every_learner
+def test_without_features(learner, table):
+    with pytest.raises(RoleError, match=r"needs at least one feature; the study has 0 covariates"):
+        clone(learner).fit(study_of(table, covariates=[]))
+    with pytest.raises(RoleError, match=r"use='embeddings' keeps none"):
+        clone(learner).set_params(use="embeddings").fit(study_of(table))
+
+
+@every_learner
+def test_unknown_use(learner, study):
+    with pytest.raises(ValueError, match=r"`use` must be .* got 'pixels'"):
+        clone(learner).set_params(use="pixels").fit(study)
+
+
+@every_learner
+def test_pickles(learner, study, table):
+    fitted = clone(learner).fit(study)
+    again = pickle.loads(pickle.dumps(fitted))
+    pd.testing.assert_series_equal(again.predict(table), fitted.predict(table))
+
+
+@every_learner
+def test_same_seed_same_numbers_and_rows_in_any_order(learner, study, table, rng):
+    shuffled = study_of(table.iloc[rng.permutation(240)])
+    runs = [
+        clone(learner).cross_predict(s, s.folds(2, random_state=5))
+        for s in (study, study, shuffled)
+    ]
+    pd.testing.assert_series_equal(runs[0], runs[1], check_exact=True)
+    np.testing.assert_allclose(runs[2].loc[table.index], runs[0], rtol=1e-8)
+    one, other = (clone(learner).fit(s).predict(table) for s in (study, shuffled))
+    np.testing.assert_allclose(one, other, rtol=1e-8)
+
+
+@every_learner
+def test_n_jobs_does_not_matter(learner, study):
+    folds = study.folds(2, random_state=0)
+    one, two = (clone(learner).cross_predict(study, folds, n_jobs=n) for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("learner", EXACT, ids=["ridge", "linear"])
+@pytest.mark.parametrize("propensity", [0.5, None])
+def test_shift_and_scale_of_the_outcome(learner, table, propensity):
+    one = study_of(table, propensity=propensity)
+    other = study_of(table.assign(y=30 - 4 * table["y"]), propensity=propensity)
+    folds = one.folds(2, random_state=0)
+    found = [clone(learner).cross_predict(s, folds) for s in (one, other)]
+    np.testing.assert_allclose(-4 * found[0], found[1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("learner", EXACT, ids=["ridge", "linear"])
+def test_swapped_arms(learner, table):
+    one, other = study_of(table), study_of(table.assign(w=1 - table["w"]))
+    folds = one.folds(2, random_state=0)
+    # both arms draw the same inner folds, as their deal looks at both arms alike
+    found = [clone(learner).cross_predict(s, folds) for s in (one, other)]
+    assert np.corrcoef(found[0], found[1])[0, 1] < -0.9
+
+
+@every_learner
+def test_cross_predictions_never_see_their_own_fold(learner, study, table):
+    folds = study.folds(3, random_state=0)
+    before = clone(learner).cross_predict(study, folds)
+    held = (folds.labels == 1).to_numpy()
+    changed = table.copy()
+    changed.loc[held, "y"] = 1000 - 50 * changed.loc[held, "y"]
+    after = clone(learner).cross_predict(study_of(changed), folds)
+    np.testing.assert_array_equal(before[held], after[held])
+    assert (before[~held] != after[~held]).all()
+
+
+@every_learner
+def test_cross_prediction_is_fitting_without_the_fold(learner, study, table):
+    folds = study.folds(2, random_state=0)
+    train, test = next(folds.split())
+    expected = clone(learner).fit(study.subset(train)).predict(table[test])
+    np.testing.assert_allclose(clone(learner).cross_predict(study, folds)[test], expected)
+
+
+@every_learner
+def test_origins(learner, study):
+    folds = study.folds(2, random_state=0)
+    out_of_fold = clone(learner).cross_predict(study, folds)
+    assert origin_of(out_of_fold).folds.equals(folds.labels)
+    scores = Scores.from_dataframe(pd.DataFrame({"score": study.outcome}))
+    found = rank_weighted_effect(scores, out_of_fold, random_state=0)
+    assert found.ranked_within == "each of 2 folds"
+    fitted = clone(learner).fit(study)
+    with pytest.raises(LeakageError, match=r"fitted on 240 of the 240 units"):
+        rank_weighted_effect(scores, fitted.predict(study))
+
+
+@every_learner
+def test_folds_of_other_units(learner, study):
+    folds = study.folds(2, random_state=0)
+    part = Folds(folds.labels.iloc[:220], folds.table)
+    with pytest.raises(AlignmentError, match=r"20 are missing"):
+        clone(learner).cross_predict(study, part)
+
+
+@every_learner
+def test_folds_that_split_clusters_are_refused(learner, study, table):
+    folds = study.folds(2, random_state=0)
+    parishes = study_of(table.assign(parish=table["site"] // 5), cluster="parish")
+    with pytest.raises(ValueError, match=r"cluster"):
+        clone(learner).cross_predict(parishes, folds)
+
+
+@every_learner
+def test_errors_name_the_fold(learner, table):
+    # 4 sites: without a fold 2 are left, too few for the inner folds
+    study = study_of(table.assign(site=np.arange(240) // 60))
+    fresh = clone(learner).set_params(n_folds=4)
+    with pytest.raises(RoleError, match=r"found 2 clusters for 4 folds") as caught:
+        fresh.cross_predict(study, study.folds(2, random_state=0))
+    assert any("while cross-predicting fold 0 with" in note for note in caught.value.__notes__)
+
+
+@every_learner
+def test_weights_reach_the_learner(learner, table):
+    # among units with weight the effect is 5, among the others -5
+    heavy = np.arange(240) % 6 < 3
+    table["y"] = table["y"] + table["w"] * np.where(heavy, 5, -5)
+    table["v"] = np.where(heavy, 1.0, 1e-6)
+    weighted = clone(learner).fit(study_of(table, weight="v")).predict(table)
+    plain = clone(learner).fit(study_of(table)).predict(table)
+    assert weighted.mean() > 3.5
+    assert abs(plain.mean() - 1) < 2
+
+
+@every_learner
+def test_scale_of_the_weights_does_not_matter(learner, table):
+    table["v10"] = 10 * table["v"]
+    one, other = (
+        clone(learner).fit(study_of(table, weight=name)).predict(table) for name in ("v", "v10")
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@every_learner
+def test_small_studies_bring_no_stray_warning(learner, rng):
+    # warnings are errors here; whoever has 60 units cannot act on the inside of a forest
+    table = make_table(rng, n=60)
+    assert len(clone(learner).fit(study_of(table)).predict(table)) == 60
+
+
+@every_learner
+def test_a_constant_effect_is_recovered(learner, rng):
+    table = make_table(rng, n=300, effect=lambda x: 2.0, noise=0.3)
+    found = clone(learner).cross_predict(study_of(table), study_of(table).folds(3, random_state=0))
+    # scores have an SD of at most sd(y | arm) / sqrt(e (1 - e)); the mean over units inherits it
+    spread = table["y"].groupby(table["w"]).std().max() / 0.5
+    tolerance = stats.norm.isf(0.5e-5) * spread / np.sqrt(300)
+    assert abs(found.mean() - 2.0) < tolerance
+    assert found.std() < spread / 2
+
+
+@every_learner
+def test_a_strong_modifier_is_found(learner, rng):
+    table = make_table(rng, n=300, effect=lambda x: 3 * (x > 0), noise=0.3)
+    study = study_of(table)
+    found = clone(learner).cross_predict(study, study.folds(3, random_state=0))
+    # pure chance would give a correlation beyond 0.26 = 4.42 / sqrt(300) once in 100,000
+    assert np.corrcoef(found, table["x"] > 0)[0, 1] > 0.5
+
+
+@every_learner
+def test_estimated_propensities(learner, table):
+    study = study_of(table, propensity=None)
+    found = clone(learner).cross_predict(study, study.folds(2, random_state=0))
+    assert np.isfinite(found).all()
