@@ -138,9 +138,9 @@ def blocks(files):
     return n_pixels
 
 
-def ours(source, sites, n_workers):
+def ours(source, sites, n_jobs):
     """Open chips outside the clock, and return what reads them all once."""
-    chips = tc.read_chips(source, sites, size_px=SIZE, n_workers=n_workers)
+    chips = tc.read_chips(source, sites, size_px=SIZE, n_jobs=n_jobs)
 
     def read():
         return sum(len(keys) for keys, _ in chips.batches(BATCH))

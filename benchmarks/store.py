@@ -91,7 +91,7 @@ def main() -> None:
         print(f"{chips}; peak before writing {peak_mb():.0f} MB")
         for label in ("write", "again"):
             started = time.perf_counter()
-            summary = write_chips(chips, folder / "x.zarr", n_workers=arguments.workers)
+            summary = write_chips(chips, folder / "x.zarr", n_jobs=arguments.workers)
             seconds = time.perf_counter() - started
             rate = summary.n_sites_read / seconds
             print(f"{label}: {seconds:7.1f} s, {rate:7,.0f} chips/s, peak {peak_mb():.0f} MB")

@@ -12,6 +12,7 @@ from terracausal.imagery.masks import (
 )
 from terracausal.imagery.options import Reading
 from terracausal.imagery.reading import read_chips
+from terracausal.imagery.records import NoChipsError
 from terracausal.imagery.sources import (
     ArraySource,
     CallableSource,
@@ -36,6 +37,7 @@ __all__ = [
     "ImagerySource",
     "LandsatMask",
     "Layer",
+    "NoChipsError",
     "RasterFiles",
     "Reading",
     "SceneClassMask",

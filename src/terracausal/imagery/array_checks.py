@@ -3,25 +3,28 @@
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from terracausal._foundation.errors import AlignmentError, BandError, list_some
+from terracausal.imagery.dates import as_day
 
 AXES = "(n_sites, n_times, n_bands, height, width)"
 
 
 def as_dates(times: Any) -> pd.DatetimeIndex | None:
-    """Return times as dates; None stays None."""
+    """Return times as dates; None stays None.
+
+    Raises
+    ------
+    ValueError
+        If one of them does not say a day in one way only.
+    """
     if times is None:
         return None
-    dates = pd.DatetimeIndex(pd.to_datetime(pd.Index(times)), name="time")
-    if dates.hasnans:
-        raise ValueError(
-            f"`times` must be dates; {np.count_nonzero(dates.isna())} of {len(dates)} are not."
-        )
-    return dates
+    given = [times] if isinstance(times, str) else list(times)
+    days = [as_day(value, f"times[{k}]") for k, value in enumerate(given)]
+    return pd.DatetimeIndex(days, name="time")
 
 
 def check_axes(pixels: NDArray[Any]) -> None:

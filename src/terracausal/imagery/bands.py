@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from terracausal._foundation.errors import BandError, list_some
+from terracausal.imagery.calibration import Scaling, check_one_unit
 from terracausal.imagery.readers import band_tuple
 from terracausal.imagery.sources.base import Layer
 
@@ -100,6 +101,45 @@ def refuse_mixed_bytes(layers: Sequence[Layer]) -> list[str]:
         f"{kind} first in {uri}" for kind, uri in (kinds[mixed[0]] if mixed else {}).items()
     )
     return [f"bands whose dtypes differ between files: {len(mixed)} ({shown})"] if mixed else []
+
+
+def refuse_mixed_scales(layers: Sequence[Layer], pairs: Sequence[BandPairs]) -> None:
+    """Raise a `ValueError` where some layers of a band are scaled to another unit than others.
+
+    Integers and fractions are judged apart: stored reflectance times 10,000 with its scale, and
+    reflectance itself, have one unit.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        All that may be joined or compared.
+    pairs : sequence of BandPairs
+        What each layer gives to the chips; other bands are not judged.
+
+    Raises
+    ------
+    ValueError
+        Naming the band, the scales and the files.
+
+    Examples
+    --------
+    >>> one = Layer("a.tif", ("red",), dtype="uint16", scale=(1e-4,), offset=(0.0,))
+    >>> refuse_mixed_scales([one, one], [((0, 0),)] * 2)
+    """
+    groups: dict[str, dict[str, tuple[list[Scaling], list[str]]]] = {}
+    for layer, given in zip(layers, pairs, strict=True):
+        kind = "fractions" if np.dtype(layer.dtype).kind == "f" else "integers"
+        for _, place in given:
+            band = groups.setdefault(kind, {}).setdefault(layer.bands[place], ([], []))
+            scale = layer.scale[place] if layer.scale else 1.0
+            offset = layer.offset[place] if layer.offset else 0.0
+            band[0].append(Scaling(scale, offset))
+            band[1].append(layer.uri)
+    for bands in groups.values():
+        check_one_unit(
+            {name: scalings for name, (scalings, _) in bands.items()},
+            {name: uris for name, (_, uris) in bands.items()},
+        )
 
 
 def label(layer: Layer) -> object:

@@ -194,13 +194,17 @@ def band_scaling(
     return Scaling(1.0 if scale is None else scale, 0.0 if offset is None else offset)
 
 
-def check_one_unit(scalings: Mapping[str, Sequence[Scaling]]) -> None:
+def check_one_unit(
+    scalings: Mapping[str, Sequence[Scaling]], files: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Raise a `ValueError` if some layers of a band are scaled and others are not.
 
     Parameters
     ----------
     scalings : mapping of str to sequence of Scaling
         What each layer of a band is multiplied by.
+    files : mapping of str to sequence of str, default=None
+        Path of each of these layers, for the message.
 
     Raises
     ------
@@ -214,9 +218,17 @@ def check_one_unit(scalings: Mapping[str, Sequence[Scaling]]) -> None:
     for band, found in scalings.items():
         scales = sorted({scaling.scale for scaling in found})
         if scales and scales[-1] > 1.1 * scales[0]:
+            shown = list_some(scales)
+            if files is not None:
+                named: dict[float, list[str]] = {}
+                for scaling, uri in zip(found, files[band], strict=True):
+                    named.setdefault(scaling.scale, []).append(uri)
+                shown = "; ".join(
+                    f"{scale!r} in {list_some(named[scale], 3)}" for scale in scales[:4]
+                )
             raise ValueError(
                 f"All layers of a band must have one unit; those of {band!r} are multiplied by "
-                f"{list_some(scales)}. Read the products apart, or give one scale and offset."
+                f"{shown}. Read the products apart, or give one scale and offset."
             )
 
 

@@ -101,6 +101,7 @@ class Chips:
         self._times = common_times(self._dates) if times is None else times
         self._crs, self._resolution_m = grid
         self._notes = notes
+        self._arguments: dict[str, Any] = {}
         self._is_stale = False
 
     @classmethod
@@ -438,6 +439,7 @@ class Chips:
         names = self._bands if bands is None else bands
         grid = (self._crs, self._resolution_m)
         chosen = Chips(reader, sites, records, names, self._size_px, grid=grid)
+        chosen._arguments = self._arguments
         chosen._is_stale = self._is_stale
         return chosen
 
@@ -481,7 +483,7 @@ class Chips:
         path : path
             Folder to make, such as "chips.zarr".
         **options
-            Keyword arguments of `write_chips`, such as `overwrite`, `n_workers` and `client`.
+            Keyword arguments of `write_chips`, such as `overwrite`, `n_jobs` and `client`.
 
         Returns
         -------

@@ -141,7 +141,7 @@ def derive_chips(chips: Chips, derivation: Derivation, timing: Timing, note: str
         for site, chip in zip(sites, read_each(chips._reader, sites), strict=True):
             new[site] = _new_records(site, chip, old[site], derivation, timing)
     records = [record for site, found in old.items() for record in new.get(site, found)]
-    return Chips(
+    made = Chips(
         DerivedReader(chips._reader, derivation),
         chips.sites,
         records,
@@ -151,6 +151,8 @@ def derive_chips(chips: Chips, derivation: Derivation, timing: Timing, note: str
         grid=(chips.crs, chips.resolution_m),
         notes=(*chips._notes, note),
     )
+    made._arguments = chips._arguments
+    return made
 
 
 def _new_records(

@@ -28,9 +28,10 @@ class ReadingOptions(TypedDict, total=False):
     dates: Any
     layout: Layout
     unreadable: OnError
-    n_workers: int | None
+    n_jobs: int | None
     client: Any
     displacement: Any
+    retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ class Reading:
         "auto" takes "site" where half of the files or more are named by sites.
     unreadable : {'auto', 'raise', 'mark'}, default='auto'
         Whether a layer that cannot be read raises a `ChipReadError` or is marked in the manifest.
-        "auto" raises for files and marks for addresses on a network.
-    n_workers : int, default=None
+        "auto" raises for files and marks for addresses on a network. A file that can be read but
+        has no coordinate reference system always raises.
+    n_jobs : int, default=None
         Number of threads; None takes one per core, at most 16.
     client : dask.distributed.Client, default=None
         Cluster that reads instead of threads: anything with `submit(function, *arguments)`, such as
@@ -61,6 +63,15 @@ class Reading:
     displacement : str, DisplacementRule or mapping, default=None
         Coordinates of the sites were displaced for privacy: several chips are read for each, at
         plausible true centres. "dhs", a rule, or keyword arguments of `plausible_centres`.
+    retries : int, default=3
+        How often an address on a network is tried again after a failure that may pass, such as 503
+        or a lost connection: after 0.25, 0.5, 1, … seconds. A source that you made yourself has its
+        own.
+
+    Notes
+    -----
+    Where the options travel to another process, `client` stays behind and `n_jobs` becomes 1: a
+    worker of a cluster works by itself.
 
     Examples
     --------
@@ -72,9 +83,18 @@ class Reading:
     dates: Any = None
     layout: Layout = "auto"
     unreadable: OnError = "auto"
-    n_workers: int | None = None
+    n_jobs: int | None = None
     client: Any = None
     displacement: Any = None
+    retries: int = 3
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        return state | {"client": None, "n_jobs": 1}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     def __post_init__(self) -> None:
         methods = (
@@ -86,8 +106,9 @@ class Reading:
             check_resampling(method)
         check_choice("layout", self.layout, ("auto", "site", "tiles"))
         check_choice("unreadable", self.unreadable, ("auto", "raise", "mark"))
-        if self.n_workers is not None:
-            check_count("n_workers", self.n_workers)
+        if self.n_jobs is not None:
+            check_count("n_jobs", self.n_jobs)
+        check_count("retries", self.retries, minimum=0)
         if self.client is not None and not callable(getattr(self.client, "submit", None)):
             raise TypeError(
                 "`client` must have a method `submit`, as dask.distributed.Client has; got "
@@ -104,12 +125,12 @@ class Reading:
 
     def marks(self, uri: str) -> bool:
         """Say whether a layer that cannot be read is marked rather than raised."""
-        return self.unreadable == "mark" or (self.unreadable == "auto" and is_remote(uri))
+        return marks_unreadable(self.unreadable, uri)
 
     @property
     def threads(self) -> int:
         """Number of threads."""
-        return self.n_workers or min(16, available_cores())
+        return self.n_jobs or min(16, available_cores())
 
 
 def reading_options(options: Mapping[str, Any]) -> Reading:
@@ -133,6 +154,17 @@ def holds_classes(band: str) -> bool:
     [True, True, False, False, False]
     """
     return _CLASSES.fullmatch(band) is not None
+
+
+def marks_unreadable(rule: OnError, uri: str) -> bool:
+    """Say whether a layer that cannot be read is marked rather than raised.
+
+    Examples
+    --------
+    >>> marks_unreadable("auto", "https://example.org/a.tif"), marks_unreadable("auto", "a.tif")
+    (True, False)
+    """
+    return rule == "mark" or (rule == "auto" and is_remote(uri))
 
 
 def is_remote(uri: str) -> bool:

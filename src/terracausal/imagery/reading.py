@@ -13,7 +13,7 @@ import pyproj
 from terracausal._foundation.checks import check_count, check_positive
 from terracausal._foundation.errors import ChipReadError, list_some
 from terracausal._foundation.progress import track
-from terracausal.imagery.bands import choose_bands, refuse_mixed_bytes
+from terracausal.imagery.bands import choose_bands, refuse_mixed_bytes, refuse_mixed_scales
 from terracausal.imagery.chips import Chips
 from terracausal.imagery.dates import cutoff_dates, refuse_undated, taken_before
 from terracausal.imagery.displacement import plausible_centres
@@ -21,9 +21,10 @@ from terracausal.imagery.geodesy import LONLAT, parse_crs
 from terracausal.imagery.options import Reading, ReadingOptions, reading_options
 from terracausal.imagery.places import has_geography, site_table
 from terracausal.imagery.plan import ChipShape, Places, SitePlan, SitePlanner, pixel_length_m
-from terracausal.imagery.records import ChipRecord
+from terracausal.imagery.provenance import told_arguments
+from terracausal.imagery.records import ChipRecord, NoChipsError, manifest_table
 from terracausal.imagery.source_reader import Scan, SourceReader
-from terracausal.imagery.sources.base import ImagerySource, Layer
+from terracausal.imagery.sources.base import ImagerySource, Layer, LostFile
 from terracausal.imagery.sources.callables import CallableSource
 from terracausal.imagery.sources.cubes import CubeSource
 from terracausal.imagery.sources.files import find_files, match_sites, table_columns
@@ -31,6 +32,7 @@ from terracausal.imagery.sources.raster_files import RasterFiles, raise_all
 
 _RESOLUTION_TOLERANCE = 0.05  # share by which pixels of different files may differ in length
 _MEASURED = ("ok", "partial", "no data")
+_NO_MATTER = ("n_jobs", "client", "retries")  # options that change no number
 
 
 def read_chips(
@@ -76,9 +78,9 @@ def read_chips(
         each site. Images left out are counted.
     min_valid : float, default=0.0
         Sites whose share of valid pixels is below, over all their images, are left out and counted.
-    **options
-        `resampling`, `dates`, `layout`, `unreadable`, `n_workers`, `client` and `displacement`: see
-        `Reading`.
+    **options : Unpack[ReadingOptions]
+        `resampling`, `dates`, `layout`, `unreadable`, `n_jobs`, `client`, `displacement` and
+        `retries`: see `Reading`.
 
     Returns
     -------
@@ -94,7 +96,8 @@ def read_chips(
         If files differ in their bands or units, or `bands` does not fit them.
     ChipReadError
         If there is no file, a file is unreadable, or it has no CRS. The error names site, date and
-        file.
+        file. Where no site is left, the error is a `NoChipsError`, whose attribute `manifest` says
+        of every site why.
     LeakageError
         If `before` is given and an image has no date.
     ValueError
@@ -145,19 +148,33 @@ def read_chips(
     table = site_table(sites)
     places = _places(table)
     opened, notes = as_source(source, table.index, reading, bands)
-    layers = list(opened.layers())
+    layers, lost = _listed(opened, reading)
     if not layers:
-        raise ChipReadError("The source has no layer to read. Check its dates, place and bands.")
+        raise _no_chips(table.index, [r for s in table.index for r in _lost_records(s, lost)], [])
     names, pairs = choose_bands(layers, bands)
+    refuse_mixed_scales(layers, pairs)
     notes += refuse_mixed_bytes(layers)
-    plans, left_out = _plan_sites(layers, places, shape)
+    if lost:
+        uris = [file.uri for file in lost]
+        notes.append(f"files that could not be opened: {len(uris)} ({list_some(uris)})")
+    plans, left_out = _plan_sites(layers, places, shape, lost)
     if before is not None:
         plans, dropped = _cut_off(plans, layers, cutoff_dates(before, table))
         notes += dropped
     reached = {site: plan for site, plan in plans.items() if plan.dates}
     reader = SourceReader(opened, layers, pairs, names, reached, reading)
     scans = _scan(reader, list(reached), reading)
-    return _chips(table, reader, scans, (left_out, min_valid, notes), (names, shape))
+    chips = _chips(table, reader, scans, (left_out, min_valid, notes), (names, shape))
+    said = {
+        "source": source,
+        "size_px": size_px,
+        "bands": bands,
+        "resolution_m": resolution_m,
+        "before": before,
+        "min_valid": min_valid,
+    }
+    chips._arguments = told_arguments(said | options, _NO_MATTER)
+    return chips
 
 
 def as_source(
@@ -196,7 +213,11 @@ def as_source(
     if isinstance(source, pd.DataFrame):
         columns = table_columns(source, keys)
         return RasterFiles(
-            columns["path"], dates=columns.get("date", reading.dates), sites=columns.get("site")
+            columns["path"],
+            dates=columns.get("date", reading.dates),
+            sites=columns.get("site"),
+            unreadable=reading.unreadable,
+            retries=reading.retries,
         ), []
     if isinstance(source, str | os.PathLike) and _is_cube(source):
         return CubeSource(source), []
@@ -221,16 +242,22 @@ def _files(source: Any, keys: pd.Index, reading: Reading) -> tuple[ImagerySource
     paths = find_files(source)
     matched = match_sites(paths, keys, reading.layout)
     if matched is None:
-        return RasterFiles(paths, dates=reading.dates), []
+        return RasterFiles(
+            paths,
+            dates=reading.dates,
+            unreadable=reading.unreadable,
+            retries=reading.retries,
+        ), []
     of, strangers = matched
     named = [path for path in paths if path in of]
     notes = [f"files without a site, ignored: {len(strangers)} ({list_some(strangers)})"]
     return RasterFiles(
         named,
-        dates=reading.dates,
-        sites=[of[path] for path in named],
         # a key such as 1985 is no date
-        named_dates=False,
+        dates=False if reading.dates is None else reading.dates,
+        sites=[of[path] for path in named],
+        unreadable=reading.unreadable,
+        retries=reading.retries,
     ), notes if strangers else []
 
 
@@ -257,22 +284,60 @@ def _places(table: Any) -> Places:
     return Places(table.index, points, pyproj.CRS.from_user_input(table.crs))
 
 
+def _listed(source: ImagerySource, reading: Reading) -> tuple[list[Layer], list[LostFile]]:
+    """Return the layers of a source, and the files that could not be opened."""
+    layers = list(source.layers())
+    lost: list[LostFile] = list(getattr(source, "lost", ()))
+    refused = [file.error for file in lost if not reading.marks(file.uri)]
+    raise_all([error for error in refused if isinstance(error, ChipReadError)], len(lost))
+    if not layers and not lost:
+        raise ChipReadError("The source has no layer to read. Check its dates, place and bands.")
+    return layers, lost
+
+
+def _lost_records(site: Hashable, lost: Sequence[LostFile]) -> list[ChipRecord]:
+    """Return the records of a site that only files which could not be opened may have reached."""
+    nan = float("nan")
+    own = sorted((file for file in lost if file.site == site), key=lambda file: str(file.date))
+    if own:
+        return [ChipRecord(site, file.date, "unreadable", nan, file.uri) for file in own]
+    anywhere = [file.uri for file in lost if file.site is None]
+    if anywhere:
+        return [ChipRecord(site, None, "unreadable", nan, "; ".join(anywhere))]
+    return [ChipRecord(site, None, "missing", nan)]
+
+
+def _no_chips(keys: pd.Index, records: Sequence[ChipRecord], notes: Sequence[str]) -> NoChipsError:
+    """Return the error that says why no site has a chip."""
+    if not notes:
+        uris = {record.source for record in records if record.source is not None}
+        counts = pd.Series([record.status for record in records]).value_counts()
+        said = ", ".join(f"{status} {count}" for status, count in counts.items())
+        notes = [f"no file could be opened ({said}); files: {list_some(sorted(uris), 3)}"]
+    return NoChipsError(
+        f"No site has a chip; of {len(keys)} sites: {'; '.join(notes)}. The attribute `manifest` "
+        "of this error has a row for each.",
+        manifest_table(records),
+    )
+
+
 def _plan_sites(
-    layers: Sequence[Layer], places: Places, shape: ChipShape
-) -> tuple[dict[Hashable, SitePlan], dict[Hashable, str]]:
-    """Return the plan of every site, and why those without a layer have none."""
+    layers: Sequence[Layer], places: Places, shape: ChipShape, lost: Sequence[LostFile]
+) -> tuple[dict[Hashable, SitePlan], dict[Hashable, list[ChipRecord]]]:
+    """Return the plan of every site, and the records of those without a layer."""
     planner = SitePlanner(layers, places, shape)
     plans = {site: planner.plan(row) for row, site in enumerate(places.keys)}
     _refuse_swapped(planner, plans, layers, places)
     own = {layer.site for layer in layers}
     serves_all = None in own
-    left_out = {
-        site: "off edge" if serves_all or site in own else "missing"
-        for site, plan in plans.items()
-        if not plan.dates
-    }
-    if serves_all and len(left_out) == len(plans):
-        raise ValueError(_nowhere(layers, places, left_out))
+    left_out = {}
+    for site, plan in plans.items():
+        if not plan.dates:
+            left_out[site] = _lost_records(site, lost)
+            if left_out[site][0].status == "missing" and (serves_all or site in own):
+                left_out[site] = [ChipRecord(site, None, "off edge", 1.0)]
+    if serves_all and not lost and len(left_out) == len(plans):
+        raise ValueError(_nowhere(layers, places, list(left_out)))
     return plans, left_out
 
 
@@ -299,7 +364,7 @@ def _refuse_swapped(
         )
 
 
-def _nowhere(layers: Sequence[Layer], places: Places, left_out: Mapping[Hashable, str]) -> str:
+def _nowhere(layers: Sequence[Layer], places: Places, left_out: Sequence[Hashable]) -> str:
     """Say where the sites are and where the layers."""
     degrees = places.moved(LONLAT)
     boxes = []
@@ -331,6 +396,7 @@ def _cut_off(
     }
     refuse_undated([layers[k].date for k in sorted(used)], [layers[k].uri for k in sorted(used)])
     kept, n_dropped, emptied = {}, 0, []
+    unlimited = [site for site, plan in plans.items() if plan.dates and site not in limited]
     for site, plan in plans.items():
         kept[site] = plan
         if site not in limited or not plan.dates:
@@ -345,6 +411,11 @@ def _cut_off(
             parts=tuple(part for part, ok in zip(plan.parts, early, strict=True) if ok),
         )
     notes = [f"images not from before the limit, left out: {n_dropped}"] if n_dropped else []
+    if unlimited:
+        notes.append(
+            f"sites without a date in `before`, all images kept: {len(unlimited)} "
+            f"({list_some(unlimited)})"
+        )
     if emptied:
         notes.append(
             f"sites without an image before the limit, left out: {len(emptied)} "
@@ -369,7 +440,7 @@ def _chips(
     table: Any,
     reader: SourceReader,
     scans: Mapping[Hashable, Scan],
-    rules: tuple[Mapping[Hashable, str], float, list[str]],
+    rules: tuple[Mapping[Hashable, list[ChipRecord]], float, list[str]],
     facts: tuple[tuple[str, ...], ChipShape],
 ) -> Chips:
     """Put together what was found, and count what was left out."""
@@ -379,9 +450,7 @@ def _chips(
         if site in scans:
             records.extend(scans[site].records)
         else:
-            status = left_out.get(site, "missing")
-            share = 1.0 if status == "off edge" else float("nan")
-            records.append(ChipRecord(site, None, status, share))
+            records += left_out.get(site, [ChipRecord(site, None, "missing", float("nan"))])
     rows = [site for site in table.index if site in scans]
     unreadable = [
         s for s in rows if all(record.status == "unreadable" for record in scans[s].records)
@@ -395,7 +464,7 @@ def _chips(
         resolution_m = _common_resolution(lengths_m)
     all_notes = _notes(left_out, unreadable, sparse, min_valid, notes)
     if not kept:
-        raise ValueError(f"No site has a chip; of {len(table)} sites: {'; '.join(all_notes)}.")
+        raise _no_chips(table.index, records, all_notes)
     crs_texts = {str(reader.plans[site].grid.crs) for site in kept}
     return Chips(
         reader.without_unreadable([scans[site] for site in kept]),
@@ -434,20 +503,20 @@ def _common_resolution(lengths_m: Mapping[Hashable, float]) -> float | None:
 
 
 def _notes(
-    left_out: Mapping[Hashable, str],
+    left_out: Mapping[Hashable, list[ChipRecord]],
     unreadable: Sequence[Hashable],
     sparse: Sequence[Hashable],
     min_valid: float,
     notes: Sequence[str],
 ) -> tuple[str, ...]:
     """Say in counts what was left out."""
+    groups: dict[str, list[Hashable]] = {"missing": [], "off edge": [], "unreadable": []}
+    for site, records in left_out.items():
+        groups[records[0].status].append(site)
     rules = (
-        ("sites without a file, left out", [s for s, why in left_out.items() if why == "missing"]),
-        (
-            "sites off the edge of their file, left out",
-            [s for s, why in left_out.items() if why == "off edge"],
-        ),
-        ("sites that could not be read, left out", unreadable),
+        ("sites without a file, left out", groups["missing"]),
+        ("sites off the edge of their file, left out", groups["off edge"]),
+        ("sites that could not be read, left out", [*unreadable, *groups["unreadable"]]),
         (f"sites with a valid share below {min_valid:g}, left out", sparse),
     )
     counted = tuple(f"{what}: {len(which)} ({list_some(which)})" for what, which in rules if which)

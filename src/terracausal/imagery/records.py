@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from terracausal._foundation.errors import ChipReadError
 from terracausal._foundation.randomness import canonical_order
 
 MANIFEST_COLUMNS = (
@@ -21,6 +22,34 @@ MANIFEST_COLUMNS = (
     "duplicate_of",
     "grid",
 )
+
+
+class NoChipsError(ChipReadError, ValueError):
+    """No site has a chip; `manifest` says why, with a row for each.
+
+    Parameters
+    ----------
+    message : str
+        What was expected and found.
+    manifest : DataFrame, default=None
+        None makes an empty one.
+
+    Attributes
+    ----------
+    manifest : DataFrame
+        As `Chips.manifest` has it.
+
+    Examples
+    --------
+    >>> record = ChipRecord("Arua", None, "unreadable", float("nan"), "https://a.org/x.tif")
+    >>> error = NoChipsError("No site has a chip.", manifest_table([record]))
+    >>> isinstance(error, ChipReadError), error.manifest["status"].tolist()
+    (True, ['unreadable'])
+    """
+
+    def __init__(self, message: str, manifest: pd.DataFrame | None = None) -> None:
+        super().__init__(message)
+        self.manifest = manifest_table(()) if manifest is None else manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,12 +132,12 @@ class SourceReader:
                 for row, chip in zip(run, chips, strict=True):
                     fill_row(pixels[row], chip)
 
-            for _ in run_tasks(write, runs, n_workers=min(len(runs), reading.threads)):
+            for _ in run_tasks(write, runs, n_jobs=min(len(runs), reading.threads)):
                 pass
             return
         tasks = (self._task([sites[row] for row in run]) for run in runs)
         results = run_tasks(
-            _read_sites, tasks, n_workers=min(len(runs), reading.threads), client=reading.client
+            _read_sites, tasks, n_jobs=min(len(runs), reading.threads), client=reading.client
         )
         for run, chips in zip(runs, results, strict=True):
             for row, chip in zip(run, chips, strict=True):
@@ -151,7 +151,7 @@ class SourceReader:
         ordered = sorted(sites, key=self._place)
         n_runs = max(reading.threads, -(-len(ordered) // self._n_together))
         tasks = (self._task(run) for run in split_evenly(ordered, n_runs))
-        results = run_tasks(_scan_sites, tasks, n_workers=reading.threads, client=reading.client)
+        results = run_tasks(_scan_sites, tasks, n_jobs=reading.threads, client=reading.client)
         return [scan for scans in results for scan in scans]
 
     @property
@@ -254,7 +254,7 @@ class SourceReader:
         if reading.client is None:
             return self, sites
         # a worker of a cluster works by itself
-        alone = Reading(reading.resampling, unreadable=reading.unreadable, n_workers=1)
+        alone = Reading(reading.resampling, unreadable=reading.unreadable, n_jobs=1)
         return self._restricted(sites, alone), sites
 
     def _restricted(self, sites: Sequence[Hashable], reading: Reading) -> "SourceReader":

@@ -125,7 +125,7 @@ def write_chips(
     overwrite: bool = False,
     encoding: Encoding | None = None,
     sites_per_shard: int | None = None,
-    n_workers: int | None = None,
+    n_jobs: int | None = None,
     client: Any = None,
 ) -> StoreSummary:
     """Write chips to a store on disk, and go on where an interrupted call ended.
@@ -144,7 +144,7 @@ def write_chips(
         integers of a source that says how it stores them, and writes float32 otherwise.
     sites_per_shard : int, default=None
         Number of chips in one file; None takes as many as make about 16 MB of float32.
-    n_workers : int, default=None
+    n_jobs : int, default=None
         Number of threads, each of which holds about four times the pixels of a shard; None takes
         one for each processor, at most four.
     client : dask.distributed.Client, default=None
@@ -172,7 +172,7 @@ def write_chips(
     Notes
     -----
     The same chips and arguments give the same bytes, also when writing was interrupted, whatever
-    `n_workers`. Calling again with the same chips when the store is whole does nothing. Chips whose
+    `n_jobs`. Calling again with the same chips when the store is whole does nothing. Chips whose
     records or sites differ are other chips, and so are those read with other versions of packages.
 
     Examples
@@ -188,8 +188,8 @@ def write_chips(
     root = Path(path).absolute()
     plan = _plan(chips, encoding, sites_per_shard)
     n_threads = min(_MAX_THREADS, available_cores())
-    if n_workers is not None:
-        n_threads = check_count("n_workers", n_workers)
+    if n_jobs is not None:
+        n_threads = check_count("n_jobs", n_jobs)
     if root.exists() or root.is_symlink():
         if not overwrite and _holds(root, plan.files):
             return _summary(root, plan, n_kept=plan.layout.n_shards, n_read=0)
@@ -268,6 +268,7 @@ def _provenance(chips: Chips) -> dict[str, Any]:
         "n_sources": len(sources),
         # the record of each chip names its own source in any case
         "sources": sources[:_SOURCES_LISTED],
+        "arguments": chips._arguments,
         "versions": versions(),
     }
 
@@ -375,13 +376,13 @@ def _logged(folder: Path) -> dict[str, str]:
     return read_checksums(folder / CHECKSUMS) | read_checksums(folder / LOG)
 
 
-def _write_shards(plan: _Plan, chips: Chips, log: ShardLog, n_workers: int, client: Any) -> int:
+def _write_shards(plan: _Plan, chips: Chips, log: ShardLog, n_jobs: int, client: Any) -> int:
     """Write the shards that are not there yet, and return how many chips were read."""
     tasks = _tasks(plan, chips, log, portable=client is not None)
     n_open = plan.layout.n_shards - len(log.checksums)
     results = cast(
         "Generator[ShardDone]",
-        run_tasks(write_shard, tasks, n_workers=n_workers, client=client),
+        run_tasks(write_shard, tasks, n_jobs=n_jobs, client=client),
     )
     n_read = 0
     # closing, so that after an error no worker is still writing when the folder is let go

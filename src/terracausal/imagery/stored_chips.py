@@ -194,6 +194,7 @@ class _StoredChips(Chips):
         self._times = facts.times
         self._crs, self._resolution_m = facts.crs, facts.resolution_m
         self._notes = facts.notes
+        self._arguments = dict(facts.provenance.get("arguments", {}))
         self._n_times = facts.layout.chip_shape[0]
         self._is_stale = False
 
@@ -207,7 +208,7 @@ class _StoredChips(Chips):
             or ("_sites" in state)
         ):
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        facts = self._facts
+        facts, arguments = self._facts, self._arguments
         super().__init__(
             self._reader,
             _table(self._root, SITES, read_site_table),
@@ -218,6 +219,7 @@ class _StoredChips(Chips):
             grid=(facts.crs, facts.resolution_m),
             notes=facts.notes,
         )
+        self._arguments = arguments
         return getattr(self, name)
 
     @property

@@ -5,8 +5,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
+
+from terracausal.imagery.quiet import SILENCE, enter_gdal_env
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -16,7 +18,7 @@ _AHEAD = 2  # tasks waiting per worker, so that none idles and few results pile 
 
 
 def run_tasks(
-    function: Callable[[T], R], tasks: Iterable[T], *, n_workers: int, client: Any = None
+    function: Callable[[T], R], tasks: Iterable[T], *, n_jobs: int, client: Any = None
 ) -> Iterator[R]:
     """Yield the result of every task in order, holding only a few at a time.
 
@@ -26,11 +28,12 @@ def run_tasks(
         Called with a task; must pickle when `client` is a cluster.
     tasks : iterable
         One argument each.
-    n_workers : int
+    n_jobs : int
         Number of threads; 1 works in this thread, and so does a call from one of the threads. They
         stay for the next call, with the files that they have open.
     client : executor, default=None
-        Anything with `submit`, which works instead of threads.
+        Anything with `submit`, which works instead of threads. A `dask.distributed.Client` is told
+        that the same task may give something else the next time, for files change.
 
     Yields
     ------
@@ -39,22 +42,27 @@ def run_tasks(
 
     Examples
     --------
-    >>> list(run_tasks(abs, [-1, 2, -3], n_workers=2))
+    >>> list(run_tasks(abs, [-1, 2, -3], n_jobs=2))
     [1, 2, 3]
     """
     if client is not None:
         # a cluster has more workers than this machine has cores
-        yield from _in_order(client.submit, function, tasks, max(64, _AHEAD * n_workers))
-    elif n_workers == 1 or threading.current_thread().name.startswith(_THREADS):
+        submit = client.submit
+        if type(client).__module__.partition(".")[0] == "distributed":
+            submit = partial(submit, pure=False)
+        yield from _in_order(submit, function, tasks, max(64, _AHEAD * n_jobs))
+    elif n_jobs == 1 or threading.current_thread().name.startswith(_THREADS):
         # a thread that waited for others of its own pool might wait forever
         yield from map(function, tasks)
     else:
-        yield from _in_order(_pool(n_workers).submit, function, tasks, _AHEAD * n_workers)
+        # filters of warnings belong to all threads, so this one sets it before they start
+        with SILENCE:
+            yield from _in_order(_pool(n_jobs).submit, function, tasks, _AHEAD * n_jobs)
 
 
 @cache
-def _pool(n_workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_workers, thread_name_prefix=_THREADS)
+def _pool(n_jobs: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_jobs, thread_name_prefix=_THREADS, initializer=enter_gdal_env)
 
 
 if hasattr(os, "register_at_fork"):

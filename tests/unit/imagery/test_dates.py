@@ -164,8 +164,8 @@ def test_cutoffs():
     assert years["c"] == pd.Timestamp("2009-01-01")
     with pytest.raises(AlignmentError, match=r"each of 3 sites; 1 have no entry: 'c'"):
         cutoff_dates({"a": "2008", "b": "2008"}, sites)
-    with pytest.raises(ValueError, match=r"got 'whem'. Columns: 'when'"):
-        cutoff_dates("whem", sites)
+    with pytest.raises(ValueError, match=r"got 'wann'. Columns: 'when'"):
+        cutoff_dates("wann", sites)
     with pytest.raises(ValueError, match=r"of site 'a' must be a date; got 'soon'"):
         cutoff_dates({"a": "soon", "b": None, "c": None}, sites)
 

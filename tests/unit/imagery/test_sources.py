@@ -149,8 +149,8 @@ def test_threads_and_clusters_change_nothing(tmp_path, rng):
 
     tiles = cut(tmp_path / "tiles", scene(rng), 55, 41)
     sites = sites_at(rng.integers(0, 120, 40), rng.integers(0, 90, 40))
-    one = read_chips(tiles, sites, size_px=8, n_workers=1)
-    three = read_chips(tiles, sites, size_px=8, n_workers=3)
+    one = read_chips(tiles, sites, size_px=8, n_jobs=1)
+    three = read_chips(tiles, sites, size_px=8, n_jobs=3)
     everything = one.to_xarray().to_numpy()
     np.testing.assert_array_equal(three.to_xarray().to_numpy(), everything)
     pd.testing.assert_frame_equal(one.manifest, three.manifest)
@@ -453,7 +453,7 @@ def test_files_are_opened_once_per_thread(tmp_path, rng, monkeypatch):
         "__init__",
         lambda self, uri: opened.append(uri) or whole(self, uri),
     )
-    chips = read_chips(tiles, sites, size_px=8, n_workers=1)
+    chips = read_chips(tiles, sites, size_px=8, n_jobs=1)
     assert sorted(opened) == sorted(str(path) for path in tiles.iterdir())
     list(chips.batches(7))
     assert len(opened) == 4
@@ -474,7 +474,7 @@ def test_reading_keeps_no_pixel(tmp_path, rng):
 
     path = write(tmp_path / "a.tif", scene(rng, 4, 400, 400), tiled=True)
     sites = sites_at(rng.integers(40, 360, 400), rng.integers(40, 360, 400))
-    chips = read_chips(path, sites, size_px=64, n_workers=1)
+    chips = read_chips(path, sites, size_px=64, n_jobs=1)
     batch = 4 * 4 * 64 * 64 * 10
     list(chips.batches(10))
     tracemalloc.start()

@@ -252,7 +252,7 @@ def test_a_server_that_fails_twice_is_asked_again(catalogue, sites, tmp_path, ki
         documents = ["/catalog.json", f"/items/west_{TILES[0][0]}.json"]
         server.order(**{kind: dict.fromkeys([*tiles, *documents], 2)})
         source = StacSource(f"{server.url}/catalog.json", retries=4)
-        found = read_chips(source, sites, size_px=16, n_workers=1)
+        found = read_chips(source, sites, size_px=16, n_jobs=1)
         same_chips(found, expected)
         assert "unreadable" not in set(found.manifest["status"])
         asked = [path for _, path, _ in server.log()]

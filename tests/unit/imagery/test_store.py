@@ -222,11 +222,11 @@ def test_the_store_says_where_it_comes_from(tmp_path):
     assert said["sites_per_shard"] == 3
 
 
-@pytest.mark.parametrize("n_workers", [2, 5])
-def test_workers_do_not_change_a_byte(tmp_path, n_workers):
+@pytest.mark.parametrize("n_jobs", [2, 5])
+def test_workers_do_not_change_a_byte(tmp_path, n_jobs):
     chips, reader = counted_chips(11)
-    write_chips(chips, tmp_path / "one.zarr", sites_per_shard=2, n_workers=1)
-    write_chips(chips, tmp_path / "many.zarr", sites_per_shard=2, n_workers=n_workers)
+    write_chips(chips, tmp_path / "one.zarr", sites_per_shard=2, n_jobs=1)
+    write_chips(chips, tmp_path / "many.zarr", sites_per_shard=2, n_jobs=n_jobs)
     assert files_of(tmp_path / "one.zarr") == files_of(tmp_path / "many.zarr")
     assert set(reader.reads.values()) == {2}
 

@@ -62,7 +62,7 @@ def test_errors_of_the_disk_lose_nothing(tmp_path, monkeypatch, code, message):
     # five tables and the log, two calls each, and the first shard with its line in the log
     failing_at(monkeypatch, code, n_writes=5 * 2 + 2 + 3)
     with pytest.raises(OSError, match=message) as caught:
-        write_chips(make_chips(), root, sites_per_shard=2, n_workers=1)
+        write_chips(make_chips(), root, sites_per_shard=2, n_jobs=1)
     assert caught.value.errno == code
     assert os.strerror(code) in str(caught.value)
     assert "x.zarr" in str(caught.value)
@@ -111,12 +111,12 @@ def test_a_disk_that_is_really_full(tmp_path):
         ballast = path.with_name("ballast")
         ballast.write_bytes(bytes(2**19))
         try:
-            write_chips(chips, path, sites_per_shard=2, n_workers=1)
+            write_chips(chips, path, sites_per_shard=2, n_jobs=1)
         except OSError as error:
             print(error, *error.__notes__)
         ballast.unlink()
         assert not list(path.parent.rglob("*.part"))
-        print(write_chips(chips, path, sites_per_shard=2, n_workers=1).summary())
+        print(write_chips(chips, path, sites_per_shard=2, n_jobs=1).summary())
         assert (open_chips(path)[13] == chips[13]).all()
         """,
     )
@@ -287,7 +287,7 @@ def test_a_shard_without_a_checksum_is_reported(store):
         verify_store(store)
 
 
-@pytest.mark.parametrize(("option", "value"), [("sites_per_shard", 0), ("n_workers", -1)])
+@pytest.mark.parametrize(("option", "value"), [("sites_per_shard", 0), ("n_jobs", -1)])
 def test_counts_are_checked_before_anything_is_written(tmp_path, option, value):
     with pytest.raises(ValueError, match=f"`{option}` must be an integer of at least 1; got"):
         write_chips(make_chips(), tmp_path / "x.zarr", **{option: value})
@@ -298,4 +298,4 @@ def test_a_source_that_changes_its_shape_is_noticed(tmp_path):
     chips = make_chips()
     chips._reader.read = lambda site: np.zeros((2, 2, 8, 8), dtype=np.float32)
     with pytest.raises(ValueError, match=r"Site 's0' .* shape \(1, 2, 8, 8\) .* has \(2, 2, 8, 8"):
-        write_chips(chips, tmp_path / "x.zarr", n_workers=1)
+        write_chips(chips, tmp_path / "x.zarr", n_jobs=1)

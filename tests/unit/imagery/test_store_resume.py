@@ -50,7 +50,7 @@ def logged_chips(log, pause_s=0.0, n_sites=N_SITES, offset=0):
 
 
 def write(chips, root, **options):
-    return write_chips(chips, root, sites_per_shard=PER_SHARD, n_workers=2, **options)
+    return write_chips(chips, root, sites_per_shard=PER_SHARD, n_jobs=2, **options)
 
 
 def reads_in(log):
@@ -210,7 +210,7 @@ def test_a_shard_that_was_not_logged_is_not_read_again(tmp_path):
     finished = finished_sites(root)
     assert len(finished) == 8
     log.unlink()
-    summary = write_chips(chips, root, sites_per_shard=PER_SHARD, n_workers=1)
+    summary = write_chips(chips, root, sites_per_shard=PER_SHARD, n_jobs=1)
     assert sorted(reads_in(log)) == sorted(set(range(N_SITES)) - finished)
     assert (summary.n_shards_kept, summary.n_sites_read) == (2, N_SITES - 8)
     verify_store(root)
@@ -222,7 +222,7 @@ def test_an_error_keeps_finished_shards_and_says_how_to_go_on(tmp_path):
     make = chips._reader.read
     chips._reader.read = lambda site: make(site) if site != 21 else make(1 / 0)
     with pytest.raises(ZeroDivisionError) as caught:
-        write_chips(chips, root, sites_per_shard=PER_SHARD, n_workers=1)
+        write_chips(chips, root, sites_per_shard=PER_SHARD, n_jobs=1)
     assert f"5 of 20 shards are finished in {root}.unfinished" in caught.value.__notes__[0]
     assert not root.exists()
     with pytest.raises(OSError, match=r"x.zarr.unfinished is unfinished. Write the same chips"):
@@ -301,7 +301,7 @@ def interrupted(root, log, at_site):
 
     chips._reader.read = read
     with suppress(KeyboardInterrupt):
-        write_chips(chips, root, sites_per_shard=PER_SHARD, n_workers=1)
+        write_chips(chips, root, sites_per_shard=PER_SHARD, n_jobs=1)
     return logged_chips(log)
 
 

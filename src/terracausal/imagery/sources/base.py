@@ -108,12 +108,47 @@ class Layer:
         return bool(0 <= column <= width and 0 <= row <= height)
 
 
+@dataclass(frozen=True, slots=True)
+class LostFile:
+    """A file that could not be opened, so that nobody knows where its pixels lie.
+
+    A source may list them as its attribute `lost`.
+
+    Parameters
+    ----------
+    uri : str
+        Path or address.
+    site : hashable
+        The only site to which the file belongs; None when it may have served any.
+    date : Timestamp
+        Day of acquisition; None when unknown.
+    error : Exception
+        Why it could not be opened.
+
+    Examples
+    --------
+    >>> LostFile("https://a.org/x.tif", "Arua", None, OSError("HTTP response code: 503")).site
+    'Arua'
+    """
+
+    uri: str
+    site: Hashable | None
+    date: pd.Timestamp | None
+    error: Exception
+
+
 @runtime_checkable
 class ImagerySource(Protocol):
     """Anything that lists layers and reads one of them onto a grid.
 
     A source is used by several threads at once and travels to other processes, so it must be safe
     to read from concurrently and must pickle; handles are opened by the worker that uses them.
+
+    Examples
+    --------
+    >>> from terracausal.imagery import RasterFiles
+    >>> isinstance(RasterFiles("scenes/*.tif"), ImagerySource)
+    True
     """
 
     def layers(self) -> Sequence[Layer]:

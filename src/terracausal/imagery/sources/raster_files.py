@@ -2,10 +2,9 @@
 
 import os
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +17,19 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import get_gdal_config, set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from terracausal._foundation.checks import check_choice, check_count
 from terracausal._foundation.errors import AlignmentError, BandError, ChipReadError, list_some
 from terracausal.imagery.calibration import band_scaling
 from terracausal.imagery.dates import as_day, layer_dates
-from terracausal.imagery.options import available_cores, is_remote
+from terracausal.imagery.options import OnError, available_cores, is_remote, marks_unreadable
+from terracausal.imagery.quiet import SILENCE, gdal_env
 from terracausal.imagery.readers import band_tuple
-from terracausal.imagery.sources.base import Box, Layer
+from terracausal.imagery.scene_names import date_in_name
+from terracausal.imagery.sources.base import Box, Layer, LostFile
+from terracausal.imagery.sources.remote import Patience, reason_of
 from terracausal.imagery.sources.windows import read_on_grid, read_on_grids
 from terracausal.imagery.workers import run_tasks
 
@@ -60,8 +63,9 @@ class RasterFiles:
     ----------
     paths : sequence of path or str
         Files, or addresses that GDAL reads. `find_files` lists those of a folder or a glob.
-    dates : str, sequence, mapping or Series, default=None
-        Date of each file, as for `layer_dates`: None looks into tags and names.
+    dates : str, sequence, mapping, Series or False, default=None
+        Date of each file, as for `layer_dates`: None looks into tags and names, False leaves the
+        files undated.
     band_dates : sequence, default=None
         Date (or scene name) of each band, for files with one date per band; then the chips have a
         single band.
@@ -73,8 +77,11 @@ class RasterFiles:
         Stored number that means missing. "header" takes that of each file. A nodata that is also a
         valid value, such as 0 in a byte image, cannot be told from it: "none" reads all numbers as
         values.
-    named_dates : bool, default=True
-        Whether names of files are searched for dates.
+    unreadable : {'auto', 'raise', 'mark'}, default='auto'
+        Whether a file that cannot be opened raises a `ChipReadError` or is listed in `lost`. "auto"
+        raises for files and lists addresses on a network.
+    retries : int, default=3
+        How often an address is tried again after a failure that may pass.
 
     Examples
     --------
@@ -101,7 +108,8 @@ class RasterFiles:
         bands: Sequence[str] | None = None,
         sites: Sequence[Hashable | None] | None = None,
         nodata: Nodata = "header",
-        named_dates: bool = True,
+        unreadable: OnError = "auto",
+        retries: int = 3,
     ) -> None:
         self._uris = [os.fspath(path) for path in paths]
         if not self._uris:
@@ -118,8 +126,11 @@ class RasterFiles:
         if isinstance(nodata, str) and nodata not in ("header", "none"):
             raise ValueError(f"`nodata` must be a number, 'header' or 'none'; got {nodata!r}.")
         self._nodata = nodata
-        self._named_dates = named_dates
+        self._unreadable = check_choice("unreadable", unreadable, ("auto", "raise", "mark"))
+        self._patience = Patience(check_count("retries", retries, minimum=0))
         self._layers: list[Layer] | None = None
+        self._lost: list[LostFile] = []
+        self._stand_ins: dict[str, str] = {}
 
     def layers(self) -> list[Layer]:
         """Return one layer per file, or per band where bands are dates.
@@ -130,52 +141,116 @@ class RasterFiles:
             Naming the files that cannot be opened or have no coordinate reference system.
         """
         if self._layers is None:
-            headers = self._headers()
+            found = self._headers()
+            dates = self._file_dates(found)
+            headers = self._completed(found, dates)
             self._layers = (
-                self._layers_of_files(headers)
+                self._layers_of_files(headers, dates)
                 if self._band_dates is None
                 else self._layers_of_bands(headers, self._band_dates)
             )
         return list(self._layers)
 
+    @property
+    def lost(self) -> list[LostFile]:
+        """Files that could not be opened and of which nothing else tells where they lie.
+
+        A file of a site that has others, and whose date is known, is a layer on their grid instead,
+        which cannot be read.
+        """
+        self.layers()
+        return list(self._lost)
+
     def read(
         self, layer: Layer, grid: Any, positions: tuple[int, ...], resampling: str
     ) -> NDArray[np.float32]:
         """Return some bands of a layer on a grid; see `ImagerySource.read`."""
-        return read_on_grid(layer, grid, positions, resampling, _box_reader(layer))
+        return read_on_grid(layer, grid, positions, resampling, self._box_reader(layer))
 
     def read_many(
         self, layer: Layer, grids: Sequence[Any], positions: tuple[int, ...], resampling: str
     ) -> list[NDArray[np.float32]]:
         """Return some bands of a layer on several grids; see `BatchSource.read_many`."""
-        return read_on_grids(layer, grids, positions, resampling, _box_reader(layer))
+        return read_on_grids(layer, grids, positions, resampling, self._box_reader(layer))
 
-    def _headers(self) -> list[FileHeader]:
+    def _box_reader(self, layer: Layer) -> Callable[[tuple[int, ...], Box], NDArray[Any]]:
+        """Return what reads boxes of a layer with the open file of this thread."""
+        if layer.uri in self._stand_ins:
+            # it lies on the grid of another file, so it must not be read when its server is back
+            raise OSError(self._stand_ins[layer.uri])
+
+        def read_box(positions: tuple[int, ...], box: Box) -> NDArray[Any]:
+            numbers = [layer.number_of(place) for place in positions]
+            return self._patience.insist(layer.uri, lambda: open_file(layer.uri).read(numbers, box))
+
+        return read_box
+
+    def _headers(self) -> list[FileHeader | ChipReadError]:
+        """Return what each file says, or why it cannot be opened where this is not raised."""
+
         def look(row: int) -> FileHeader | ChipReadError:
+            uri = self._uris[row]
             try:
-                return read_header(self._uris[row], self._sites[row])
+                return self._patience.insist(uri, lambda: read_header(uri, self._sites[row]))
             except ChipReadError as error:
                 return error
+            except OSError as error:  # it failed a short while ago
+                return _unopened(uri, self._sites[row], error)
 
-        n_workers = min(8, 2 * available_cores(), len(self._uris))
-        with warnings.catch_warnings():
-            # a file without georeference is refused in our words
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            found = list(run_tasks(look, range(len(self._uris)), n_workers=n_workers))
-        raise_all([error for error in found if isinstance(error, ChipReadError)], len(found))
-        return [header for header in found if isinstance(header, FileHeader)]
+        n_jobs = min(8, 2 * available_cores(), len(self._uris))
+        # a file without georeference is refused in our words
+        with SILENCE:
+            found = list(run_tasks(look, range(len(self._uris)), n_jobs=n_jobs))
+        refused = [
+            error
+            for uri, error in zip(self._uris, found, strict=True)
+            # one that was opened says what is wrong with it, and will say so again
+            if isinstance(error, ChipReadError)
+            and (error.__cause__ is None or not marks_unreadable(self._unreadable, uri))
+        ]
+        raise_all(refused, len(found))
+        return found
 
-    def _layers_of_files(self, headers: Sequence[FileHeader]) -> list[Layer]:
-        dates = self._file_dates(headers)
+    def _completed(
+        self,
+        found: Sequence[FileHeader | ChipReadError],
+        dates: Sequence[pd.Timestamp | None],
+    ) -> list[FileHeader | None]:
+        """Return headers; that of another file of the site stands in for one that is not there."""
+        own = {
+            site: (header, date)
+            for header, site, date in zip(found, self._sites, dates, strict=True)
+            if site is not None and isinstance(header, FileHeader)
+        }
+        headers: list[FileHeader | None] = []
+        for uri, site, header, date in zip(self._uris, self._sites, found, dates, strict=True):
+            if isinstance(header, FileHeader):
+                headers.append(header)
+            elif site in own and (date is None) == (own[site][1] is None):
+                self._stand_ins[uri] = reason_of(header)
+                headers.append(replace(own[site][0], uri=uri))
+            else:
+                self._lost.append(LostFile(uri, site, date, header))
+                headers.append(None)
+        return headers
+
+    def _layers_of_files(
+        self, headers: Sequence[FileHeader | None], dates: Sequence[pd.Timestamp | None]
+    ) -> list[Layer]:
         return [
             self._layer(header, site, date, range(len(header.numbers)))
             for header, site, date in zip(headers, self._sites, dates, strict=True)
+            if header is not None
         ]
 
-    def _layers_of_bands(self, headers: Sequence[FileHeader], dates: Sequence[Any]) -> list[Layer]:
+    def _layers_of_bands(
+        self, headers: Sequence[FileHeader | None], dates: Sequence[Any]
+    ) -> list[Layer]:
         days = [as_day(day, f"band_dates[{k}]") for k, day in enumerate(dates)]
         layers = []
         for header, site in zip(headers, self._sites, strict=True):
+            if header is None:
+                continue
             if len(header.numbers) != len(days):
                 raise BandError(
                     f"`band_dates` must date each of the {len(header.numbers)} bands of "
@@ -218,30 +293,34 @@ class RasterFiles:
             site,
         )
 
-    def _file_dates(self, headers: Sequence[FileHeader]) -> list[pd.Timestamp | None]:
-        names = [header.uri for header in headers]
-        if self._dates is None and not self._named_dates:
+    def _file_dates(
+        self, headers: Sequence[FileHeader | ChipReadError]
+    ) -> list[pd.Timestamp | None]:
+        """Return the date of each file; that of one without header may stay unknown."""
+        names = self._uris
+        if self._band_dates is not None or self._dates is False:
             return [None] * len(names)
+        if self._dates is None:
+            known = [header for header in headers if isinstance(header, FileHeader)]
+            told = layer_dates(
+                [header.uri for header in known],
+                metadata=[dict(header.tags) for header in known],
+            )
+            if told is None and known:
+                return [None] * len(names)
+            days = iter(() if told is None else told)
+            return [
+                next(days) if isinstance(header, FileHeader) else date_in_name(name)
+                for name, header in zip(names, headers, strict=True)
+            ]
         if isinstance(self._dates, Mapping):
             # a mapping may name files without their folder
             by_name = {**{Path(uri).name: uri for uri in names}, **{uri: uri for uri in names}}
             lookup = {by_name.get(str(name), name): day for name, day in self._dates.items()}
             dates = layer_dates(names, lookup)
         else:
-            dates = layer_dates(
-                names, self._dates, metadata=[dict(header.tags) for header in headers]
-            )
+            dates = layer_dates(names, self._dates)
         return [None] * len(names) if dates is None else list(dates)
-
-
-def _box_reader(layer: Layer) -> Callable[[tuple[int, ...], Box], NDArray[Any]]:
-    """Return what reads boxes of a layer with the open file of this thread."""
-    handle = open_file(layer.uri)
-
-    def read_box(positions: tuple[int, ...], box: Box) -> NDArray[Any]:
-        return handle.read([layer.number_of(place) for place in positions], box)
-
-    return read_box
 
 
 class FileHandle:
@@ -249,8 +328,9 @@ class FileHandle:
 
     def __init__(self, uri: str) -> None:
         _limit_block_cache()
-        self._raster = rasterio.open(uri)
-        flags = self._raster.mask_flag_enums
+        with gdal_env():
+            self._raster = rasterio.open(uri)
+            flags = self._raster.mask_flag_enums
         # a mask band or alpha is read with the pixels; nodata is compared by us, twice as fast
         self._has_mask = any(set(band) not in _PLAIN_MASKS for band in flags)
         self._is_upside_down = self._raster.transform.e > 0 and not self._raster.transform.b
@@ -260,11 +340,9 @@ class FileHandle:
         left, top, right, bottom = box
         if self._is_upside_down:
             top, bottom = self._raster.height - bottom, self._raster.height - top
-        stored: NDArray[Any] = self._raster.read(
-            numbers,
-            window=Window(left, top, right - left, bottom - top),
-            masked=self._has_mask,
-        )
+        window = Window(left, top, right - left, bottom - top)
+        with gdal_env():
+            stored: NDArray[Any] = self._raster.read(numbers, window=window, masked=self._has_mask)
         return stored[:, ::-1] if self._is_upside_down else stored
 
     def close(self) -> None:
@@ -330,17 +408,25 @@ def read_header(uri: str, site: Hashable | None = None) -> FileHeader:
     """
     who = "" if site is None else f"Site {list_some([site])}: "
     try:
-        with rasterio.open(uri) as raster:
+        with gdal_env(), rasterio.open(uri) as raster:
             _check_header(raster, uri, who)
             return _header_of(raster, uri)
     except ChipReadError:
         raise
     except (RasterioError, OSError, ValueError) as error:
-        reason = str(error.__cause__ or error).strip().rstrip(".")
-        raise ChipReadError(
-            f"{who}{uri} could not be read ({reason}). Replace the file, or leave "
-            f"{'it' if site is None else 'the site'} out."
-        ) from error
+        raise _unopened(uri, site, error) from error
+
+
+def _unopened(uri: str, site: Hashable | None, error: Exception) -> ChipReadError:
+    """Return the error of a file that cannot be opened, with its cause."""
+    who = "" if site is None else f"Site {list_some([site])}: "
+    reason = reason_of(error)
+    found = ChipReadError(
+        f"{who}{uri} could not be read ({reason}). Replace the file, or leave "
+        f"{'it' if site is None else 'the site'} out."
+    )
+    found.__cause__ = error
+    return found
 
 
 def _check_header(raster: Any, uri: str, who: str) -> None:

@@ -140,8 +140,7 @@ class StacSource:
         """Return some bands of an item on a grid; see `ImagerySource.read`."""
         if self._scenes is None:
             self.layers()
-        assert self._scenes is not None
-        scene = self._scenes[layer.uri]
+        scene = (self._scenes or {})[layer.uri]
         pixels = np.empty((len(positions), *grid.shape), dtype=np.float32)
         wanted = [scene.bands[position] for position in positions]
         for href, rows in group_by_file(wanted).items():
@@ -208,8 +207,8 @@ class StacSource:
             except (RasterioError, OSError):
                 return None
 
-        n_workers = min(8, 2 * available_cores())
-        found = dict(zip(absent, run_tasks(look, absent, n_workers=n_workers), strict=True))
+        n_jobs = min(8, 2 * available_cores())
+        found = dict(zip(absent, run_tasks(look, absent, n_jobs=n_jobs), strict=True))
         self._headers.update({href: known for href, known in found.items() if known is not None})
         named = isinstance(self._assets, Mapping)
         scenes = [with_headers(scene, self._headers, named) for scene in scenes]

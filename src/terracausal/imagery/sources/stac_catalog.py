@@ -107,6 +107,15 @@ def search_stac(
         If pystac-client is not installed.
     ValueError
         If nothing is found.
+
+    Examples
+    --------
+    >>> search_stac(  # doctest: +SKIP
+    ...     "https://earth-search.aws.element84.com/v1",
+    ...     sites,
+    ...     collections=["sentinel-2-l2a"],
+    ...     datetime="2019-01-01/2019-12-31",
+    ... )
     """
     client_module = require("pystac_client", needed_by="search_stac", extra="stac")
     client = client_module.Client.open(api)

@@ -3,8 +3,6 @@
 Every source that has pixels goes through `read_on_grid`, so that all give the same numbers.
 """
 
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 
 from terracausal.imagery.geodesy import (
@@ -25,6 +22,7 @@ from terracausal.imagery.geodesy import (
     shift_affine,
     wrap_lon,
 )
+from terracausal.imagery.quiet import SILENCE, gdal_env
 from terracausal.imagery.readers import to_float32
 from terracausal.imagery.resampling import ORDERED, check_resampling
 from terracausal.imagery.sources.base import Box, Layer
@@ -415,7 +413,7 @@ def _warp(
 ) -> NDArray[np.float32]:
     """Return pixels (n, h, w) that lie on `own` (affine map, CRS) on a grid."""
     moved = np.full((len(pixels), *grid.shape), 0 if nodata is None else nodata, dtype=np.float32)
-    with _SILENCE:
+    with SILENCE, gdal_env():
         reproject(
             pixels,
             moved,
@@ -430,34 +428,3 @@ def _warp(
             SAMPLE_GRID="YES",
         )
     return moved
-
-
-class _Silence:
-    """Silences what rasterio says of its own arrays in memory.
-
-    It does so itself, but the filters of warnings belong to all threads: one that leaves would let
-    the warnings of the others through. So the first to come sets the filter, and the last to leave
-    takes it away.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._n_inside = 0
-        self._before: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._n_inside:
-                self._before = warnings.catch_warnings()
-                self._before.__enter__()
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            self._n_inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._n_inside -= 1
-            if not self._n_inside:
-                self._before.__exit__(None, None, None)
-
-
-_SILENCE = _Silence()
