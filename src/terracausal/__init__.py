@@ -27,6 +27,7 @@ _DOORS = {
     "doubly_robust_scores": "nuisance",
     "load_dataset": "datasets",
     "rank_weighted_effect": "evaluation",
+    "open_chips": "imagery",
     "read_chips": "imagery",
     "simulate_study": "simulate",
 }
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from terracausal.evaluation import TargetingResult as TargetingResult
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
     from terracausal.imagery import Chips as Chips
+    from terracausal.imagery import open_chips as open_chips
     from terracausal.imagery import read_chips as read_chips
     from terracausal.nuisance import Nuisances as Nuisances
     from terracausal.nuisance import Scores as Scores

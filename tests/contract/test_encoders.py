@@ -172,3 +172,25 @@ def test_digest_tells_different_moments_apart():
 def test_something_else_than_chips_is_refused(encoder):
     with pytest.raises(TypeError, match="reads Chips; got ndarray"):
         encoder.fit(landscape())
+
+
+# -- what the table tells of its images ----------------------------------------------------------
+
+
+def test_days_of_the_last_images_are_part_of_the_table(encoder):
+    dated = Chips.from_arrays(
+        landscape(n_times=2), sites=KEYS, bands=BANDS, times=["2007-05-01", "2008-06-30"]
+    )
+    assert encoder.fit_transform(dated).attrs["encoder"]["last_image"] == "2008-06-30"
+    assert encoder.fit_transform(chips_of(landscape())).attrs["encoder"]["last_image"] is None
+
+
+def test_overlapping_chips_are_part_of_the_table(encoder):
+    # 9 x 11 pixels of 10 m: the first two sites are 33 m apart, the others 5 km
+    lon = 33 + 0.05 * np.arange(len(KEYS))
+    lon[1] = lon[0] + 0.0003
+    sites = pd.DataFrame({"lon": lon, "lat": 0.0}, index=KEYS)
+    chips = Chips.from_arrays(landscape(), sites=sites, bands=BANDS, resolution_m=10)
+    groups = encoder.fit_transform(chips).attrs["encoder"]["overlapping"]
+    assert [set(group) for group in groups] == [set(KEYS[:2])]
+    assert encoder.fit_transform(chips_of(landscape())).attrs["encoder"]["overlapping"] == []

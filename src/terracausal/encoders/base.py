@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from terracausal._foundation.errors import BandError, list_some
 from terracausal._foundation.progress import track
 from terracausal.imagery import Chips
+from terracausal.imagery.dates import describe_image_dates
 
 _SITES_AT_ONCE = 64
 
@@ -66,7 +67,7 @@ class ChipEncoder(TransformerMixin, BaseEstimator):
         -------
         DataFrame of shape (n_sites, n_features)
             float64, indexed by site in the order of `chips.keys`. `attrs["encoder"]` describes the
-            transform that ran.
+            transform that ran, the days of the last images, and which sites have overlapping chips.
 
         Raises
         ------
@@ -89,7 +90,11 @@ class ChipEncoder(TransformerMixin, BaseEstimator):
         table = pd.DataFrame(
             np.concatenate(rows), index=chips.keys, columns=self._columns(), dtype=np.float64
         )
-        table.attrs["encoder"] = self._description()
+        table.attrs["encoder"] = {
+            **self._description(),
+            **describe_image_dates(chips),
+            "overlapping": _overlapping_groups(chips),
+        }
         return table
 
     def get_feature_names_out(self, input_features: None = None) -> NDArray[np.object_]:
@@ -149,6 +154,17 @@ def _check_chips(chips: Chips) -> None:
             f"{list_some(empty)}. Leave them out with `chips.select`, or read with a `min_valid` "
             "above 0."
         )
+
+
+def _overlapping_groups(chips: Chips) -> list[list[Any]]:
+    """Return the groups of sites that chips sharing pixels link; none where this is not known."""
+    if chips.resolution_m is None or chips.sites.crs is None or chips.sites.geometry.isna().any():
+        return []
+    pairs = chips.overlapping_sites()
+    groups: dict[Any, set[Any]] = {}
+    for site, other, group in pairs[["site", "other", "group"]].itertuples(index=False):
+        groups.setdefault(group, set()).update((site, other))
+    return [sorted(group, key=str) for group in groups.values()]
 
 
 def _plain(value: Any) -> Any:

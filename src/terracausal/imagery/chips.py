@@ -1,8 +1,8 @@
 """`Chips`: the pixels of every site, read when they are asked for."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from html import escape
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -11,19 +11,34 @@ import pyproj
 from numpy.typing import ArrayLike, NDArray
 
 from terracausal._foundation.checks import check_count, check_positive, check_unique
-from terracausal._foundation.errors import AlignmentError, BandError, list_some
-from terracausal.imagery.places import site_table
-from terracausal.imagery.readers import ArrayReader, ChipReader, band_tuple
-from terracausal.imagery.records import (
-    ChipRecord,
-    duplicate_groups,
-    inspect_chip,
-    manifest_table,
-    value_range,
+from terracausal._foundation.errors import BandError, list_some
+from terracausal.imagery.array_checks import as_dates, check_axes, check_lengths
+from terracausal.imagery.places import has_geography, overlapping_pairs, site_table
+from terracausal.imagery.preview import (
+    draw_preview,
+    html_page,
+    overlap_note,
+    text_page,
+    title_line,
+)
+from terracausal.imagery.readers import (
+    ArrayReader,
+    ChipReader,
+    ViewReader,
+    band_tuple,
+    only_sites,
+    read_stacked,
+)
+from terracausal.imagery.records import ChipRecord, inspect_chip, manifest_table
+from terracausal.imagery.selection import (
+    common_times,
+    dates_by_site,
+    kept_times,
+    looked_at_anew,
 )
 
-_GROUPS_SHOWN = 10
-_AXES = "(n_sites, n_times, n_bands, height, width)"
+if TYPE_CHECKING:
+    from terracausal.imagery.store import StoreSummary
 
 
 class Chips:
@@ -39,13 +54,14 @@ class Chips:
     sites : GeoDataFrame
         One row per site that has a chip, indexed by site key; as made by `site_table`.
     records : sequence of ChipRecord
-        What was found for each site and time, including sites that have no chip.
+        What was found for each site and time, including sites that have no chip; those of a site
+        stand in the order of its times.
     bands : tuple of str
         Names of the bands.
     size_px : tuple of int
         Height and width of every chip in pixels.
     times : DatetimeIndex, default=None
-        Date of each time; None when the images are undated.
+        Date of each time where all sites share them; None takes the dates of the records.
     grid : tuple, default=(None, None)
         Coordinate reference system (None when unknown or not common to all chips) and length of a
         pixel in metres (None when unknown).
@@ -77,13 +93,16 @@ class Chips:
     ) -> None:
         self._reader = reader
         self._sites = sites
-        self._records = tuple(records)
-        self._n_times: int = sum(record.site == sites.index[0] for record in self._records)
+        self._found = tuple(records)
         self._bands = bands
         self._size_px = size_px
-        self._times = times
+        self._dates = dates_by_site(self._found, sites.index)
+        self._n_times: int = max(map(len, self._dates.values()))
+        self._times = common_times(self._dates) if times is None else times
         self._crs, self._resolution_m = grid
         self._notes = notes
+        self._arguments: dict[str, Any] = {}
+        self._is_stale = False
 
     @classmethod
     def from_arrays(
@@ -137,10 +156,10 @@ class Chips:
         [[[[1.0, 2.0]]]]
         """
         pixels = np.asanyarray(array)
-        _check_axes(pixels)
+        check_axes(pixels)
         table = site_table(sites)
-        names, dates = band_tuple(bands), _dates(times)
-        _check_lengths(pixels, table, names, dates)
+        names, dates = band_tuple(bands), as_dates(times)
+        check_lengths(pixels, table, names, dates)
         reader = ArrayReader(pixels, table.index)
         stamps = [None] * pixels.shape[1] if dates is None else list(dates)
         records: list[ChipRecord] = []
@@ -177,7 +196,7 @@ class Chips:
 
     @property
     def times(self) -> pd.DatetimeIndex | None:
-        """Date of each time; None when the images are undated."""
+        """Date of each time; None when images are undated or sites differ (`times_of`)."""
         return self._times
 
     @property
@@ -202,7 +221,7 @@ class Chips:
 
     @property
     def n_times(self) -> int:
-        """Number of images per site."""
+        """Number of images per site, the largest where sites differ."""
         return self._n_times
 
     @property
@@ -216,11 +235,85 @@ class Chips:
 
         Columns: `site`; `time` (NaT when undated); `status` ("ok", "partial": some pixels missing,
         "no data": all missing, "missing": no source, "off edge": the source does not reach the
-        site); `nodata_share`, the share of missing pixels; `source`; `offset_m`, the distance of
-        the centre of the chip from the site (NaN when unknown); `duplicate_of`, the first site in
-        order of keys with identical pixels at that time (missing when there is none).
+        site, "unreadable"); `nodata_share`, the share of missing pixels; `cloud_share`, what the
+        metadata or a mask say (NaN when unknown); `source`; `offset_m`, the distance of the centre
+        of the chip from the site (NaN when unknown); `duplicate_of`, the first site in order of
+        keys with identical pixels at that time (missing when there is none); `grid`, the coordinate
+        reference system of the pixel grid.
         """
         return manifest_table(self._records)
+
+    @property
+    def _records(self) -> tuple[ChipRecord, ...]:
+        """What is known of each chip; looked at anew where other bands were selected."""
+        if self._is_stale:
+            self._found = tuple(looked_at_anew(self._reader, self._found, self.keys))
+            self._is_stale = False
+        return self._found
+
+    def times_of(self, site: Hashable) -> pd.DatetimeIndex:
+        """Return the dates of the images of one site, NaT where undated.
+
+        Parameters
+        ----------
+        site : site key
+            With a chip.
+
+        Returns
+        -------
+        DatetimeIndex of length n_times
+            In the order of `chips[site]`.
+
+        Raises
+        ------
+        KeyError
+            If the site has no chip.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> chips = Chips.from_arrays(
+        ...     np.ones((1, 1, 1, 2, 2)), sites=["a"], bands=["red"], times=["2019-05-01"]
+        ... )
+        >>> chips.times_of("a").year.tolist()
+        [2019]
+        """
+        self._check_known(site)
+        return pd.DatetimeIndex(self._dates[site], name="time")
+
+    def overlapping_sites(self) -> pd.DataFrame:
+        """Return the pairs of sites whose chips overlap, so that folds can keep them together.
+
+        Returns
+        -------
+        DataFrame
+            One row per pair: `site`, `other`, `distance_m` (0 for two sites at one place), `shared`
+            (the share of a chip that both cover) and `group`, the first of all sites that are
+            linked by overlapping chips.
+
+        Raises
+        ------
+        ValueError
+            If the sites have no positions or the length of a pixel is not known.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> sites = pd.DataFrame({"lon": [33.0, 33.0001], "lat": [0.0, 0.0]}, index=["a", "b"])
+        >>> pixels = np.ones((2, 1, 1, 4, 4))
+        >>> chips = Chips.from_arrays(pixels, sites=sites, bands=["red"], resolution_m=10)
+        >>> chips.overlapping_sites()["distance_m"].round(1).tolist()
+        [11.1]
+        """
+        if self._resolution_m is None or not has_geography(self._sites) or self._sites.crs is None:
+            raise ValueError(
+                "To find chips that overlap, sites need positions with a coordinate reference "
+                f"system, and pixels a length; `resolution_m` is {self._resolution_m}, the CRS of "
+                f"the sites is {self._sites.crs}. Give both when the chips are read."
+            )
+        height, width = self._size_px
+        step = self._resolution_m
+        return overlapping_pairs(self._sites, width * step, height * step)
 
     def __len__(self) -> int:
         return self.n_sites
@@ -232,30 +325,45 @@ class Chips:
         return site in self.keys
 
     def __getitem__(self, site: Hashable) -> NDArray[np.float32]:
+        self._check_known(site)
+        return self._reader.read(site)
+
+    def _check_known(self, site: Hashable) -> None:
         if site not in self:
             raise KeyError(
                 f"No chip for site {list_some([site])}; {self.n_sites} sites have one: "
                 f"{list_some(self.keys)}."
             )
-        return self._reader.read(site)
 
-    def select(self, sites: Any) -> "Chips":
-        """Return the chips of some sites, in the order in which they are named.
+    def select(
+        self, sites: Any = None, *, bands: Sequence[str] | None = None, times: Any = None
+    ) -> "Chips":
+        """Return some sites, bands or times, in the order in which sites and bands are named.
 
         Parameters
         ----------
-        sites : sequence of site keys
-            Sites to keep.
+        sites : sequence of site keys, default=None
+            Sites to keep; None keeps all.
+        bands : sequence of str, default=None
+            Bands to keep; None keeps all.
+        times : slice or sequence of dates, default=None
+            Times to keep, such as `slice("2015", "2018")` (both included); None keeps all. Sites
+            left without an image are left out and counted in `describe`.
 
         Returns
         -------
         Chips
-            Shares its pixels with these chips.
+            Shares its pixels with these chips. Where bands were selected, pixels are looked at anew
+            when the manifest is first asked for.
 
         Raises
         ------
         KeyError
             If a site has no chip.
+        BandError
+            If there is no such band.
+        ValueError
+            If nothing would be left.
 
         Examples
         --------
@@ -264,6 +372,12 @@ class Chips:
         >>> list(chips.select(["c", "a"]))
         ['c', 'a']
         """
+        chosen = self if sites is None else self._with_sites(sites)
+        if times is not None:
+            chosen = chosen._with_times(times)
+        return chosen if bands is None else chosen._with_bands(bands)
+
+    def _with_sites(self, sites: Any) -> "Chips":
         wanted = check_unique("Site keys", pd.Index(sites))
         absent = wanted[~wanted.isin(self.keys)]
         if len(absent):
@@ -274,17 +388,60 @@ class Chips:
         if not len(wanted):
             raise ValueError("`sites` must name at least one site; it is empty.")
         by_site: dict[Hashable, list[ChipRecord]] = {}
-        for record in self._records:
+        for record in self._found:
             by_site.setdefault(record.site, []).append(record)
-        return Chips(
-            self._reader,
+        return self._derived(
+            only_sites(self._reader, list(wanted)),
             self._sites.loc[wanted],
             [record for site in wanted for record in by_site[site]],
-            self._bands,
-            self._size_px,
-            times=self._times,
-            grid=(self._crs, self._resolution_m),
         )
+
+    def _with_bands(self, bands: Sequence[str]) -> "Chips":
+        names = band_tuple(bands)
+        absent = [name for name in names if name not in self._bands]
+        if absent or not names:
+            raise BandError(
+                f"`bands` must be some of {list_some(self._bands, 20)}; got "
+                f"{list_some(absent or names, 20)}."
+            )
+        positions = tuple(self._bands.index(name) for name in names)
+        reader = ViewReader(self._reader, positions, None)
+        chosen = self._derived(reader, self._sites, self._found, names)
+        chosen._is_stale = self._is_stale or names != self._bands
+        return chosen
+
+    def _with_times(self, times: Any) -> "Chips":
+        kept = {site: kept_times(dates, times) for site, dates in self._dates.items()}
+        empty = [site for site in self.keys if not kept[site]]
+        if len(empty) == self.n_sites:
+            raise ValueError(
+                f"`times` must leave an image; none of {self.n_sites} sites has one in {times!r}. "
+                f"The first site, {list_some(self.keys[:1])}, has "
+                f"{list_some([str(day)[:10] for day in self._dates[self.keys[0]]], 3)}."
+            )
+        seen: dict[Hashable, int] = {}
+        records = []
+        for record in self._found:
+            place = seen.get(record.site, 0)
+            seen[record.site] = place + 1
+            if place in kept.get(record.site, ()):
+                records.append(record)
+        sites = self._sites.loc[[site for site in self.keys if kept[site]]]
+        chosen = self._derived(ViewReader(self._reader, None, kept), sites, records)
+        if empty:
+            note = f"sites without an image in the times selected, left out: {len(empty)}"
+            chosen._notes = (*self._notes, f"{note} ({list_some(empty)})")
+        return chosen
+
+    def _derived(
+        self, reader: ChipReader, sites: Any, records: Sequence[ChipRecord], bands: Any = None
+    ) -> "Chips":
+        names = self._bands if bands is None else bands
+        grid = (self._crs, self._resolution_m)
+        chosen = Chips(reader, sites, records, names, self._size_px, grid=grid)
+        chosen._arguments = self._arguments
+        chosen._is_stale = self._is_stale
+        return chosen
 
     def batches(self, batch_size: int) -> Iterator[tuple[pd.Index, NDArray[np.float32]]]:
         """Yield the keys and pixels of `batch_size` sites at a time, in the order of `keys`.
@@ -299,7 +456,7 @@ class Chips:
         keys : Index of length b
             Sites of the batch.
         pixels : ndarray of shape (b, n_times, n_bands, height, width)
-            float32, NaN where missing.
+            float32, NaN where missing; sequences shorter than `n_times` are filled up with NaN.
 
         Examples
         --------
@@ -311,7 +468,38 @@ class Chips:
         step = check_count("batch_size", batch_size)
         for start in range(0, self.n_sites, step):
             keys = self.keys[start : start + step]
-            yield keys, np.stack([self._reader.read(site) for site in keys])
+            yield keys, self._stacked(keys)
+
+    def _stacked(self, keys: pd.Index) -> NDArray[np.float32]:
+        """Return chips as one array, shorter sequences filled up with NaN."""
+        shape = (self._n_times, self.n_bands, *self._size_px)
+        return read_stacked(self._reader, list(keys), shape)
+
+    def write(self, path: str | PathLike[str], **options: Any) -> "StoreSummary":
+        """Write the chips to a store on disk; `open_chips` opens it.
+
+        Parameters
+        ----------
+        path : path
+            Folder to make, such as "chips.zarr".
+        **options
+            Keyword arguments of `write_chips`, such as `overwrite`, `n_jobs` and `client`.
+
+        Returns
+        -------
+        StoreSummary
+            What was written.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np
+        >>> chips = Chips.from_arrays(np.ones((2, 1, 1, 2, 2)), sites=["a", "b"], bands=["red"])
+        >>> chips.write(tempfile.mkdtemp() + "/x.zarr").n_sites
+        2
+        """
+        from terracausal.imagery.store import write_chips
+
+        return write_chips(self, path, **options)
 
     def to_xarray(self) -> Any:
         """Return all pixels as one DataArray with the dimensions site, time, band, y, x.
@@ -331,7 +519,7 @@ class Chips:
         """
         import xarray as xr
 
-        pixels = np.stack([self._reader.read(site) for site in self.keys])
+        pixels = self._stacked(self.keys)
         coords: dict[str, Any] = {"site": self.keys.to_numpy(), "band": list(self._bands)}
         if self._times is not None:
             coords["time"] = self._times
@@ -364,97 +552,40 @@ class Chips:
           duplicates: a = b (identical pixels)
           red: 1 to 1
         """
-        counts = pd.Series([record.status for record in self._records]).value_counts()
-        statuses = ", ".join(f"{status} {count}" for status, count in counts.items())
-        lines = [repr(self), f"  status: {statuses}"]
-        lines += [f"  {note}" for note in self._notes]
-        groups = duplicate_groups(self._records)
-        if groups:
-            shown = ", ".join(" = ".join(map(str, group)) for group in groups[:_GROUPS_SHOWN])
-            more = len(groups) - _GROUPS_SHOWN
-            shown += f" and {more} more groups" if more > 0 else ""
-            lines.append(f"  duplicates: {shown} (identical pixels)")
-        known = set(self.keys)
-        kept = [record for record in self._records if record.site in known]
-        limits = value_range(kept, self.n_bands)
-        lines += [
-            f"  {band}: {low:g} to {high:g}" if np.isfinite(low) else f"  {band}: no valid pixel"
-            for band, low, high in zip(self._bands, *limits, strict=True)
-        ]
-        return "\n".join(lines)
+        return text_page(
+            repr(self), self._records, self.keys, self._bands, (*self._notes, *overlap_note(self))
+        )
+
+    def plot(self, n_sites: int = 12, *, time: int = -1, bands: Sequence[str] | None = None) -> Any:
+        """Draw the first chips with one stretch for all, from the 2nd to the 98th percentile.
+
+        Parameters
+        ----------
+        n_sites : int, default=12
+            Number of chips.
+        time : int, default=-1
+            Which image of each site, the last by default.
+        bands : sequence of str, default=None
+            One band in grey, or three as red, green and blue. None takes red, green and blue by
+            their names, else the first band.
+
+        Returns
+        -------
+        ndarray of matplotlib.axes.Axes
+            One per chip.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> pixels = np.arange(16.0).reshape(2, 1, 2, 2, 2)
+        >>> Chips.from_arrays(pixels, sites=["a", "b"], bands=["red", "nir"]).plot().shape
+        (1, 2)
+        """
+        count = min(check_count("n_sites", n_sites), self.n_sites)
+        return draw_preview(self, list(self.keys[:count]), time, bands)
 
     def __repr__(self) -> str:
-        height, width = self._size_px
-        facts = [
-            _counted(self.n_sites, "site"),
-            _counted(self.n_times, "time"),
-            _counted(self.n_bands, "band"),
-            f"{height} x {width} px",
-        ]
-        if self._resolution_m is not None:
-            facts.append(f"{self._resolution_m:g} m")
-        if self._crs is not None:
-            facts.append(self._crs.to_string())
-        return f"Chips({', '.join(facts)})"
+        return title_line(self)
 
     def _repr_html_(self) -> str:
-        title, *facts = self.describe().splitlines()
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name.strip())}</th>"
-            f"<td style='text-align:left'>{escape(text.strip())}</td></tr>"
-            for name, _, text in (fact.partition(":") for fact in facts)
-        )
-        return f"<table><caption>{escape(title)}</caption>{rows}</table>"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _dates(times: Any) -> pd.DatetimeIndex | None:
-    if times is None:
-        return None
-    dates = pd.DatetimeIndex(pd.to_datetime(pd.Index(times)), name="time")
-    if dates.hasnans:
-        raise ValueError(
-            f"`times` must be dates; {np.count_nonzero(dates.isna())} of {len(dates)} are not."
-        )
-    return dates
-
-
-def _check_axes(pixels: NDArray[Any]) -> None:
-    if pixels.ndim == 4:
-        raise ValueError(
-            f"`array` must have five axes {_AXES}; found four, shape {pixels.shape}. "
-            "Add the time axis with `array[:, None]`."
-        )
-    if pixels.ndim != 5:
-        raise ValueError(
-            f"`array` must have five axes {_AXES}; found {pixels.ndim}, shape {pixels.shape}."
-        )
-    if 0 in pixels.shape:
-        raise ValueError(f"No axis of `array` {_AXES} may be empty; found shape {pixels.shape}.")
-
-
-def _check_lengths(
-    pixels: NDArray[Any],
-    table: gpd.GeoDataFrame,
-    bands: tuple[str, ...],
-    times: pd.DatetimeIndex | None,
-) -> None:
-    n_sites, n_times, n_bands = pixels.shape[:3]
-    if len(table) != n_sites:
-        raise AlignmentError(
-            f"`sites` must have one row for each of the {n_sites} rows of `array`; it has "
-            f"{len(table)}: {list_some(table.index)}."
-        )
-    if len(bands) != n_bands:
-        raise BandError(
-            f"`bands` must name the {n_bands} bands of `array` (shape {pixels.shape}, {_AXES}); "
-            f"got {len(bands)}: {list_some(bands, 20)}."
-        )
-    if times is not None and len(times) != n_times:
-        raise ValueError(
-            f"`times` must date the {n_times} times of `array`; got {len(times)}: "
-            f"{list_some(times.strftime('%Y-%m-%d'))}."
-        )
+        return html_page(self, self.describe())

@@ -6,11 +6,17 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from terracausal._foundation.checks import check_unique
 from terracausal._foundation.errors import list_some
 
 LONLAT = "EPSG:4326"
+_ELLIPSOID = pyproj.Geod(ellps="WGS84")
+_EARTH_RADIUS_M = 6_356_752.0  # the polar one, so that no pair is overlooked
 
 
 def site_table(sites: gpd.GeoDataFrame | pd.DataFrame | pd.Index | Sequence[Any]) -> Any:
@@ -55,6 +61,69 @@ def site_table(sites: gpd.GeoDataFrame | pd.DataFrame | pd.Index | Sequence[Any]
 def has_geography(table: gpd.GeoDataFrame) -> bool:
     """Say whether the sites of a table made by `site_table` have positions."""
     return not bool(table.geometry.isna().all())
+
+
+def overlapping_pairs(table: gpd.GeoDataFrame, width_m: float, height_m: float) -> pd.DataFrame:
+    """Return the pairs of sites so close to each other that their chips overlap.
+
+    Parameters
+    ----------
+    table : GeoDataFrame
+        Points indexed by site.
+    width_m, height_m : float
+        Extent of a chip from west to east and from south to north, in metres.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair: `site`, `other`, `distance_m`, `shared` (the share of a chip that both
+        cover) and `group`, the first site of all those that are linked by overlapping chips.
+
+    Examples
+    --------
+    >>> sites = pd.DataFrame({"lon": [33.0, 33.001, 34.0], "lat": 0.0}, index=list("abc"))
+    >>> pairs = overlapping_pairs(site_table(sites), 640.0, 640.0)
+    >>> pairs[["site", "other", "group"]].to_numpy().tolist(), int(pairs["distance_m"][0])
+    ([['a', 'b', 'a']], 111)
+    """
+    degrees = table.geometry.to_crs(LONLAT)
+    lon, lat = degrees.x.to_numpy(), degrees.y.to_numpy()
+    # straight through the earth, and a little more for its flattening
+    reach = 1.01 * float(np.hypot(width_m, height_m)) / _EARTH_RADIUS_M
+    tree = cKDTree(_on_sphere(lon, lat))
+    first, second = tree.query_pairs(reach, output_type="ndarray").T
+    azimuth, _, distance = _ELLIPSOID.inv(lon[first], lat[first], lon[second], lat[second])
+    east = np.abs(distance * np.sin(np.radians(azimuth)))
+    north = np.abs(distance * np.cos(np.radians(azimuth)))
+    shared = np.clip(1 - east / width_m, 0, 1) * np.clip(1 - north / height_m, 0, 1)
+    kept = shared > 0
+    first, second = first[kept], second[kept]
+    order = np.lexsort((second, first))
+    return pd.DataFrame(
+        {
+            "site": table.index[first[order]],
+            "other": table.index[second[order]],
+            "distance_m": distance[kept][order],
+            "shared": shared[kept][order],
+            "group": table.index[_linked(first, second, len(table))[first[order]]],
+        }
+    )
+
+
+def _on_sphere(lon: Any, lat: Any) -> Any:
+    east, north = np.radians(lon), np.radians(lat)
+    return np.column_stack(
+        [np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)]
+    )
+
+
+def _linked(first: Any, second: Any, n_sites: int) -> Any:
+    """Return for each row the first row of all those that pairs link to it."""
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(n_sites, n_sites))
+    n_groups, group = connected_components(links, directed=False)
+    leader = np.full(n_groups, n_sites)
+    np.minimum.at(leader, group, np.arange(n_sites))
+    return leader[group]
 
 
 def _checked_keys(keys: pd.Index) -> pd.Index:

@@ -2,12 +2,13 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from terracausal._foundation.errors import ChipReadError
 from terracausal._foundation.randomness import canonical_order
 
 MANIFEST_COLUMNS = (
@@ -15,10 +16,40 @@ MANIFEST_COLUMNS = (
     "time",
     "status",
     "nodata_share",
+    "cloud_share",
     "source",
     "offset_m",
     "duplicate_of",
+    "grid",
 )
+
+
+class NoChipsError(ChipReadError, ValueError):
+    """No site has a chip; `manifest` says why, with a row for each.
+
+    Parameters
+    ----------
+    message : str
+        What was expected and found.
+    manifest : DataFrame, default=None
+        None makes an empty one.
+
+    Attributes
+    ----------
+    manifest : DataFrame
+        As `Chips.manifest` has it.
+
+    Examples
+    --------
+    >>> record = ChipRecord("Arua", None, "unreadable", float("nan"), "https://a.org/x.tif")
+    >>> error = NoChipsError("No site has a chip.", manifest_table([record]))
+    >>> isinstance(error, ChipReadError), error.manifest["status"].tolist()
+    (True, ['unreadable'])
+    """
+
+    def __init__(self, message: str, manifest: pd.DataFrame | None = None) -> None:
+        super().__init__(message)
+        self.manifest = manifest_table(()) if manifest is None else manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +68,12 @@ class ChipRecord:
     """Smallest value of each band; NaN for a band without valid pixels."""
     high: tuple[float, ...] = ()
     """Largest value of each band."""
+    grid: str | None = None
+    """Coordinate reference system of the pixel grid."""
+    cloud_share: float = float("nan")
+    """Share of clouds, where it is known."""
+    last_image: pd.Timestamp | None = None
+    """Day of the last image that went into a composite; None where this is `time`."""
 
 
 def inspect_chip(
@@ -45,10 +82,23 @@ def inspect_chip(
     times: Sequence[pd.Timestamp | None],
     source: str | None,
     offset_m: float = float("nan"),
+    *,
+    grid: str | None = None,
+    cloud_share: float = float("nan"),
 ) -> list[ChipRecord]:
     """Return one record per time of a chip of shape (n_times, n_bands, height, width)."""
     return [
-        ChipRecord(site, time, *_status(frame), source, offset_m, _digest(frame), *_range(frame))
+        ChipRecord(
+            site,
+            time,
+            *_status(frame),
+            source,
+            offset_m,
+            _digest(frame),
+            *_range(frame),
+            grid,
+            cloud_share,
+        )
         for time, frame in zip(times, pixels, strict=True)
     ]
 
@@ -61,9 +111,11 @@ def manifest_table(records: Sequence[ChipRecord]) -> pd.DataFrame:
         "time": pd.DatetimeIndex([record.time for record in records]),
         "status": [record.status for record in records],
         "nodata_share": np.array([record.nodata_share for record in records], dtype=np.float64),
+        "cloud_share": np.array([record.cloud_share for record in records], dtype=np.float64),
         "source": pd.Series([record.source for record in records]),
         "offset_m": np.array([record.offset_m for record in records], dtype=np.float64),
         "duplicate_of": pd.Series(first, dtype=object),
+        "grid": pd.Series([record.grid for record in records]),
     }
     return pd.DataFrame(columns, columns=list(MANIFEST_COLUMNS))
 
@@ -111,18 +163,21 @@ def value_range(records: Iterable[ChipRecord], n_bands: int) -> NDArray[np.float
 
 
 def _status(frame: NDArray[np.float32]) -> tuple[str, float]:
-    absent = float(np.isnan(frame).mean())
-    status = "ok" if absent == 0 else "no data" if absent == 1 else "partial"
-    return status, absent
+    n_absent = int(np.count_nonzero(np.isnan(frame)))
+    status = "ok" if not n_absent else "no data" if n_absent == frame.size else "partial"
+    return status, n_absent / frame.size
 
 
 def _digest(frame: NDArray[np.float32]) -> str | None:
     absent = np.isnan(frame)
     if absent.all():
         return None
-    # one bit pattern for every NaN and for both zeros
-    plain = np.where(absent, np.float32(np.nan), frame + np.float32(0))
-    return blake2b(np.ascontiguousarray(plain).tobytes(), digest_size=16).hexdigest()
+    # one bit pattern for both zeros and for every NaN
+    plain = np.ascontiguousarray(frame + np.float32(0))
+    if absent.any():
+        plain[absent] = np.nan
+    # sha256, because processors have instructions for it
+    return sha256(plain.data).hexdigest()[:32]
 
 
 def _range(frame: NDArray[np.float32]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -31,6 +31,8 @@ class Describable(Protocol):
     @property
     def strata(self) -> "pd.Series[Any] | None": ...  # noqa: D102
     @property
+    def overlapping_sites(self) -> tuple[tuple[Any, ...], ...]: ...  # noqa: D102
+    @property
     def joined_roles(self) -> tuple[tuple[str, int], ...]: ...  # noqa: D102
 
 
@@ -66,6 +68,13 @@ def describe_study(
     if roles.strata is not None and study.strata is not None:
         lines.append(f"  strata      {study.strata.nunique()} levels of {roles.strata!r}")
     lines += [f"  joined      {n} columns by site ({role})" for role, n in study.joined_roles]
+    overlapping = study.overlapping_sites
+    if overlapping:
+        n_sites = len({site for group in overlapping for site in group})
+        lines.append(
+            f"  overlap     the chips of {n_sites} sites share pixels, in {len(overlapping)} "
+            f"groups of up to {max(map(len, overlapping))}; folds keep each group together"
+        )
     lines += [f"  note        {text}" for text in dropped]
     lines += [f"  missing     {text}" for text in encoding.describe()]
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from terracausal.study.estimate import UnitFrame
 from terracausal.study.features import CovariateEncoding, EffectFeatures, FeatureSchema, Task
 from terracausal.study.folds import Folds, assign_folds, buffered_units, check_arms, fold_table
 from terracausal.study.geography import linked_groups, spatial_blocks
+from terracausal.study.grouping import dependent_groups, overlap_labels
 from terracausal.study.image_dates import late_images
 from terracausal.study.leakage import refuse_functions_of_treatment
 
@@ -31,10 +32,11 @@ EmbeddingRole = Literal["confounder", "modifier", "both"]
 
 @dataclass(frozen=True)
 class _Joined:
-    """Embeddings by site, with their causal role."""
+    """Embeddings by site, their causal role, and groups of sites whose chips overlap."""
 
     table: pd.DataFrame
     role: str
+    overlapping: tuple[tuple[Any, ...], ...] = ()
 
 
 class Study:
@@ -129,7 +131,7 @@ class Study:
         self._table = table.loc[observed].copy()
         check_role.check_treatment(self._table[treatment])
         check_role.check_keys_and_numbers(self._table, columns)
-        self._clusters = _dependent_groups(self._table, columns)
+        self._clusters = dependent_groups(self._table, columns)
         self._strata: tuple[Any, ...] = ()
         if columns.strata is not None:
             self._strata = tuple(sorted(self._table[columns.strata].unique(), key=str))
@@ -293,8 +295,10 @@ class Study:
             )
             base = self.subset(~absent.to_numpy())
         kept = embeddings.loc[embeddings.index.isin(sites)]
+        groups = embeddings.attrs.get("encoder", {}).get("overlapping", ())
+        overlapping = tuple(tuple(group) for group in groups)
         study = base._copy()
-        study._joined = (*base._joined, _Joined(kept.astype("float64"), role))
+        study._joined = (*base._joined, _Joined(kept.astype("float64"), role, overlapping))
         study._dropped = tuple(notes)
         return study
 
@@ -459,6 +463,8 @@ class Study:
         block_m: float | None = None,
         buffer_m: float | None = None,
         random_state: RandomState = None,
+        *,
+        overlapping: Literal["together", "apart"] = "together",
     ) -> Folds:
         """Return folds of whole clusters, with the arms spread evenly.
 
@@ -472,14 +478,23 @@ class Study:
             Units within this many metres of a fold's held-out units do not train for it.
         random_state : None, int or Generator, default=None
             Seed; the same seed gives the same folds whatever the order of rows.
+        overlapping : {"together", "apart"}, default="together"
+            Whether joined sites whose chips share pixels are held out together. "apart" lets a
+            learner see part of a held-out image, which flatters it.
 
         Returns
         -------
         Folds
         """
+        check_choice("overlapping", overlapping, ("together", "apart"))
         check_count("n_folds", n_folds, minimum=2)
         ordered = self.canonical()
         group, lon_lat = ordered._group_codes, None
+        if overlapping == "together":
+            group = linked_groups(
+                group,
+                *overlap_labels(ordered.sites, [joined.overlapping for joined in self._joined]),
+            )
         if block_m is not None or buffer_m is not None:
             if ordered.coordinates is None:
                 raise RoleError(
@@ -494,7 +509,8 @@ class Study:
             raise RoleError(
                 f"Folds hold whole clusters, so there must be at least as many clusters as folds; "
                 f"found {int(group.max()) + 1} clusters for {n_folds} folds. Use fewer folds"
-                f"{' or smaller blocks' if block_m is not None else ''}."
+                f"{' or smaller blocks' if block_m is not None else ''}"
+                f"{self._overlap_hint() if overlapping == 'together' else ''}."
             )
         treatment = ordered.treatment.to_numpy().astype(np.int64)
         labels = assign_folds(group, treatment, n_folds, random_generator(random_state))
@@ -508,11 +524,25 @@ class Study:
         back = ordered.units.get_indexer(self.units)
         return Folds(folds.labels.iloc[back], table, None if buffered is None else buffered[back])
 
+    def _overlap_hint(self) -> str:
+        n_sites = len({site for group in self.overlapping_sites for site in group})
+        if not n_sites:
+            return ""
+        return (
+            f". The chips of {n_sites} sites overlap and are kept together: use smaller chips, or "
+            "overlapping='apart'"
+        )
+
     # -- telling --------------------------------------------------------------------------------
 
     def describe(self) -> str:
         """Return the design of the study as text: counts, dependence, roles and missing data."""
         return describe_study(self, self._encoding, self._dropped)
+
+    @property
+    def overlapping_sites(self) -> tuple[tuple[Any, ...], ...]:
+        """Groups of joined sites whose chips share pixels, which folds keep together."""
+        return tuple(dict.fromkeys(g for joined in self._joined for g in joined.overlapping))
 
     @property
     def joined_roles(self) -> tuple[tuple[str, int], ...]:
@@ -530,22 +560,6 @@ class Study:
         from html import escape
 
         return f"<pre>{escape(self.describe())}</pre>"
-
-
-def _dependent_groups(table: pd.DataFrame, columns: check_role.Columns) -> "pd.Series[Any] | None":
-    """Return a label for each group of dependent units, or None where units are independent."""
-    labels = [table[name] for name in (columns.cluster, columns.site) if name is not None]
-    if not labels:
-        return None
-    groups = linked_groups(*(pd.factorize(label)[0].astype(np.int64) for label in labels))
-    n_groups = int(groups.max()) + 1
-    if n_groups == len(table) and columns.cluster is None:
-        return None
-    for label in labels:
-        if label.nunique() == n_groups:
-            # the groups are the user's own, so they keep the user's labels
-            return label.rename("cluster")
-    return pd.Series(groups, index=table.index, name="cluster")
 
 
 def _floats(values: "pd.Series[float]") -> NDArray[np.float64]:

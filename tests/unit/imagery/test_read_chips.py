@@ -228,7 +228,7 @@ def test_sites_without_file_and_files_without_site_are_counted(tmp_path):
 def test_no_file_for_any_site_says_what_was_looked_for(tmp_path):
     write(tmp_path, "site_1", ramp())
     with pytest.raises(ChipReadError, match=r"None of the 2 sites .*'1.tif', '2.tif'.*site_1.tif"):
-        read_chips(tmp_path, place(1, 2), size_px=9)
+        read_chips(tmp_path, place(1, 2), size_px=9, layout="site")
 
 
 def test_source_that_is_no_folder(tmp_path):

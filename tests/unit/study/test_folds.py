@@ -158,3 +158,40 @@ def test_text(study):
     folds = study.folds(3, random_state=0)
     assert "3 folds of whole clusters" in str(folds)
     assert "<table" in folds._repr_html_()
+
+
+# -- sites whose chips overlap -------------------------------------------------------------------
+
+
+@pytest.fixture
+def overlapping(table, make_study, embeddings):
+    """Return a study whose first six sites have overlapping chips, in two groups."""
+    a, b, c, d, e, f = embeddings.index[:6]
+    embeddings.attrs["encoder"] = {"overlapping": [[a, b, c, d], [e, f]]}
+    return make_study(table, site="village").join(embeddings), [{a, b, c, d}, {e, f}]
+
+
+def test_sites_with_overlapping_chips_stay_together(overlapping):
+    study, groups = overlapping
+    for random_state in range(5):
+        labels = study.folds(4, random_state=random_state).labels
+        for group in groups:
+            assert len(set(labels[study.sites.isin(group)])) == 1
+    assert "the chips of 6 sites share pixels, in 2 groups of up to 4" in study.describe()
+
+
+def test_overlapping_sites_can_be_let_apart(overlapping):
+    study, groups = overlapping
+    inside = study.sites.isin(groups[0])
+    n_folds = [
+        study.folds(4, random_state=k, overlapping="apart").labels[inside].nunique()
+        for k in range(5)
+    ]
+    assert max(n_folds) > 1
+
+
+def test_too_many_overlapping_sites_are_told(table, make_study, embeddings):
+    embeddings.attrs["encoder"] = {"overlapping": [list(embeddings.index)]}
+    study = make_study(table, site="village").join(embeddings)
+    with pytest.raises(RoleError, match=r"1 clusters for 4 folds.*20 sites overlap.*'apart'"):
+        study.folds(4)
