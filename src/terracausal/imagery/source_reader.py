@@ -10,7 +10,7 @@ from rasterio.errors import RasterioError
 
 from terracausal._foundation.errors import ChipReadError, list_some
 from terracausal.imagery.bands import BandPairs
-from terracausal.imagery.options import Reading
+from terracausal.imagery.options import Reading, is_remote
 from terracausal.imagery.plan import SitePlan, Turn, turned
 from terracausal.imagery.readers import fill_row
 from terracausal.imagery.records import ChipRecord, inspect_chip
@@ -19,6 +19,7 @@ from terracausal.imagery.sources.windows import covers
 from terracausal.imagery.workers import run_tasks, split_evenly
 
 _CHIPS_TOGETHER = 256
+_LIGHT_VALUES = 100_000  # in all bands and times of a chip
 _BYTES_TOGETHER = 2**25  # of the chips that one worker holds
 _ROWS_TOGETHER = 256
 Frame = NDArray[np.float32]
@@ -124,7 +125,7 @@ class SourceReader:
         """Yield the row of each site and its chip; with `pixels` workers write there instead."""
         reading = self._reading
         order = sorted(range(len(sites)), key=lambda row: self._place(sites[row]))
-        runs = split_evenly(order, reading.threads if reading.client is None else 16)
+        runs = split_evenly(order, self._threads if reading.client is None else 16)
         if reading.client is None and pixels is not None:
 
             def write(run: Sequence[int]) -> None:
@@ -132,12 +133,12 @@ class SourceReader:
                 for row, chip in zip(run, chips, strict=True):
                     fill_row(pixels[row], chip)
 
-            for _ in run_tasks(write, runs, n_jobs=min(len(runs), reading.threads)):
+            for _ in run_tasks(write, runs, n_jobs=min(len(runs), self._threads)):
                 pass
             return
         tasks = (self._task([sites[row] for row in run]) for run in runs)
         results = run_tasks(
-            _read_sites, tasks, n_jobs=min(len(runs), reading.threads), client=reading.client
+            _read_sites, tasks, n_jobs=min(len(runs), self._threads), client=reading.client
         )
         for run, chips in zip(runs, results, strict=True):
             for row, chip in zip(run, chips, strict=True):
@@ -149,10 +150,27 @@ class SourceReader:
         """Look at the pixels of sites once, in the order in which they lie on the files."""
         reading = self._reading
         ordered = sorted(sites, key=self._place)
-        n_runs = max(reading.threads, -(-len(ordered) // self._n_together))
+        n_runs = max(self._threads, -(-len(ordered) // self._n_together))
         tasks = (self._task(run) for run in split_evenly(ordered, n_runs))
-        results = run_tasks(_scan_sites, tasks, n_jobs=reading.threads, client=reading.client)
+        results = run_tasks(_scan_sites, tasks, n_jobs=self._threads, client=reading.client)
         return [scan for scans in results for scan in scans]
+
+    @property
+    def _threads(self) -> int:
+        """Number of threads: as asked for, else one where chips are light.
+
+        Cutting a small chip out of blocks that are decoded already is mostly Python, and threads
+        would only wait for each other (benchmarks/read_chips.py).
+        """
+        plan = next(iter(self._plans.values()), None)
+        if self._reading.n_jobs is not None or plan is None:
+            return self._reading.threads
+        height, width = plan.grid.shape
+        is_light = len(plan.dates) * len(self._bands) * height * width < _LIGHT_VALUES
+        layers = [self._layers[turn[0]] for parts in plan.parts for turn in parts]
+        if is_light and all(_keeps_pixels(layer, plan.grid) for layer in layers):
+            return 1
+        return self._reading.threads
 
     @property
     def _n_together(self) -> int:
@@ -356,3 +374,11 @@ def _read_sites(task: tuple[SourceReader, Sequence[Hashable]]) -> list[Frame]:
 def _scan_sites(task: tuple[SourceReader, Sequence[Hashable]]) -> list[Scan]:
     reader, sites = task
     return list(reader.scan_run(sites))
+
+
+def _keeps_pixels(layer: Layer, grid: Any) -> bool:
+    """Return whether a layer is a local file whose pixels a grid takes as they are."""
+    own = layer.grid
+    if own is None or is_remote(layer.uri):
+        return False
+    return bool(own.crs == grid.crs and np.isclose(own.resolution.x, grid.resolution.x))

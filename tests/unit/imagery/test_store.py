@@ -1,5 +1,7 @@
 import json
 import pickle
+import subprocess
+import sys
 import threading
 from collections import Counter
 
@@ -250,7 +252,7 @@ def test_an_executor_can_do_the_work(tmp_path):
 
 
 def test_a_cluster_can_read_and_write(tmp_path):
-    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("distributed")
     rasters = tmp_path / "rasters"
     rasters.mkdir()
     options = {"driver": "GTiff", "height": 8, "width": 8, "count": 1, "crs": "EPSG:32636"}
@@ -268,17 +270,36 @@ def test_a_cluster_can_read_and_write(tmp_path):
     sites = gpd.GeoDataFrame(index=range(6), geometry=points, crs=32636)
     here = read_chips(rasters, sites, size_px=8)
     write_chips(here, tmp_path / "here.zarr", sites_per_shard=2)
-    with (
-        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        there = read_chips(rasters, sites, size_px=8, client=client)
-        write_chips(there, tmp_path / "there.zarr", sites_per_shard=2, client=client)
-        write_chips(there, tmp_path / "there.zarr", sites_per_shard=2, client=client)
-        again = write_chips(
-            there, tmp_path / "there.zarr", sites_per_shard=2, client=client, overwrite=True
+    # a fresh interpreter, because a cluster leaves threads and loops behind for the tests after it
+    sites.to_file(tmp_path / "sites.gpkg")
+    script = """
+import sys
+import distributed, geopandas as gpd
+from terracausal.imagery import read_chips, write_chips
+folder = sys.argv[1]
+sites = gpd.read_file(folder + "/sites.gpkg")
+options = dict(n_workers=1, processes=False, dashboard_address=None)
+with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+    there = read_chips(folder + "/rasters", sites, size_px=8, client=client)
+    for overwrite in (False, False, True):
+        told = write_chips(
+            there,
+            folder + "/there.zarr",
+            sites_per_shard=2,
+            client=client,
+            overwrite=overwrite,
         )
-    assert again.n_sites_read == 6
+print("read", told.n_sites_read)
+"""
+    (tmp_path / "job.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "job.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "read 6" in done.stdout
     assert files_of(tmp_path / "here.zarr") == files_of(tmp_path / "there.zarr")
     assert zarr.open_array(tmp_path / "there.zarr" / "pixels", mode="r").dtype == "int16"
 
