@@ -38,10 +38,6 @@ class OverlapWarning(UserWarning):
     """Some propensities are close to 0 or 1."""
 
 
-class InferenceWarning(UserWarning):
-    """A standard error was computed where its theory is weak (few clusters)."""
-
-
 def list_some(values: Iterable[object], limit: int = 5) -> str:
     """Return the first values as text, with the count of those left out.
 
