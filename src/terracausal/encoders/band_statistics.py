@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from terracausal._foundation.errors import BandError, list_some
@@ -57,7 +56,7 @@ class BandStatisticsEncoder(ChipEncoder):
         self.quantiles = quantiles
         self.normalized_differences = normalized_differences
 
-    def _learn(self, chips: Chips) -> None:
+    def _learn(self, chips: Chips, y: object) -> None:
         outside = [q for q in self.quantiles if not 0 <= q <= 1]
         if outside:
             raise ValueError(f"`quantiles` must lie in [0, 1]; got {list_some(outside)}.")
@@ -94,34 +93,25 @@ class BandStatisticsEncoder(ChipEncoder):
     def _positions(self, bands: tuple[str, ...]) -> list[tuple[int, int]]:
         return [(bands.index(a), bands.index(b)) for a, b in self.normalized_differences]
 
-    def _encode(self, keys: pd.Index, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
         quantiles = np.array(self.quantiles, dtype=np.float64)
         pairs = self._positions(self.bands_)
-        rows = np.stack([chip_statistics(chip, quantiles, pairs) for chip in pixels])
-        bad_site, bad_column = np.nonzero(np.isnan(rows))
-        if len(bad_site):
-            columns = np.array(self._columns())[np.unique(bad_column)]
-            raise ValueError(
-                f"Every band needs valid pixels in every chip; sites "
-                f"{list_some(keys[np.unique(bad_site)])} have none for {list_some(columns)}. "
-                "Leave these sites or bands out."
-            )
-        return rows
+        return np.stack([image_statistics(image, quantiles, pairs) for image in pixels])
 
     def _description(self) -> dict[str, Any]:
         return {**super()._description(), "columns": self._columns()}
 
 
-def chip_statistics(
-    chip: NDArray[np.float32],
+def image_statistics(
+    image: NDArray[np.float32],
     quantiles: NDArray[np.float64],
     pairs: Sequence[tuple[int, int]],
 ) -> NDArray[np.float64]:
-    """Return the statistics of one chip, each averaged over the times that have data.
+    """Return the statistics of one image.
 
     Parameters
     ----------
-    chip : ndarray of shape (n_times, n_bands, height, width)
+    image : ndarray of shape (n_bands, height, width)
         Pixels, NaN where missing.
     quantiles : ndarray of shape (n_quantiles,)
         Levels in [0, 1].
@@ -131,19 +121,15 @@ def chip_statistics(
     Returns
     -------
     ndarray of shape (n_bands * (2 + n_quantiles) + 2 * n_pairs,)
-        NaN where no time has a valid pixel.
+        NaN where there is no valid pixel.
     """
-    n_times, n_bands = chip.shape[:2]
-    values = chip.astype(np.float64).reshape(n_times, n_bands, -1)
+    values = image.astype(np.float64).reshape(len(image), -1)
     parts = [pixel_statistics(values, quantiles)]
     if pairs:
         first, second = np.array(pairs).T
-        ratios = normalized_difference(values[:, first], values[:, second])
+        ratios = normalized_difference(values[first], values[second])
         parts.append(pixel_statistics(ratios, np.empty(0)))
-    by_time = np.concatenate([part.reshape(n_times, -1) for part in parts], axis=1)
-    seen = ~np.isnan(by_time)
-    total, count = np.where(seen, by_time, 0.0).sum(axis=0), seen.sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def pixel_statistics(
@@ -153,21 +139,21 @@ def pixel_statistics(
 
     Parameters
     ----------
-    values : ndarray of shape (n_times, n_bands, n_pixels)
+    values : ndarray of shape (n_bands, n_pixels)
         Pixels, NaN where missing.
     quantiles : ndarray of shape (n_quantiles,)
         Levels in [0, 1].
 
     Returns
     -------
-    ndarray of shape (n_times, n_bands, 2 + n_quantiles)
+    ndarray of shape (n_bands, 2 + n_quantiles)
         NaN where a band has no valid pixel.
     """
-    result = np.full((*values.shape[:2], 2 + len(quantiles)), np.nan)
-    for place in np.ndindex(values.shape[:2]):
-        valid = values[place][~np.isnan(values[place])]
+    result = np.full((len(values), 2 + len(quantiles)), np.nan)
+    for row, numbers in zip(result, values, strict=True):
+        valid = numbers[~np.isnan(numbers)]
         if len(valid):
-            result[place] = valid.mean(), valid.std(), *np.quantile(valid, quantiles)
+            row[:] = valid.mean(), valid.std(), *np.quantile(valid, quantiles)
     return result
 
 

@@ -12,7 +12,7 @@ from terracausal._foundation.checks import check_count
 from terracausal._foundation.errors import list_some
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
-from terracausal.encoders.base import ChipEncoder
+from terracausal.encoders.base import ChipEncoder, numbered
 from terracausal.encoders.random_features import (
     FeaturePool,
     Filters,
@@ -109,7 +109,7 @@ class RandomConvEncoder(ChipEncoder):
         self.device = device
         self.random_state = random_state
 
-    def _learn(self, chips: Chips) -> None:
+    def _learn(self, chips: Chips, y: object) -> None:
         if check_count("n_features", self.n_features, minimum=2) % 2:
             raise ValueError(
                 "`n_features` must be even, because each filter gives two features; got "
@@ -130,30 +130,21 @@ class RandomConvEncoder(ChipEncoder):
         self.filters_, self.bias_ = filters.weights, filters.bias
 
     def _columns(self) -> list[str]:
-        n_features = 2 * len(self.filters_)
-        width = max(3, len(str(n_features - 1)))
-        return [f"rcf_{number:0{width}d}" for number in range(n_features)]
+        return numbered("rcf", 2 * len(self.filters_))
 
-    def transform(self, chips: Chips) -> pd.DataFrame:
-        """Encode the chips with the fitted filters; see `ChipEncoder.transform`."""
+    def encode(self, chips: Chips) -> pd.DataFrame:
+        """Encode the chips with the fitted filters; see `ChipEncoder.encode`."""
         if isinstance(chips, Chips) and hasattr(self, "filters_"):
             _check_size(chips, self.filters_.shape[-1])
-        return super().transform(chips)
+        return super().encode(chips)
 
-    def _encode(self, keys: pd.Index, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
         pool = FeaturePool(Filters(self.filters_, self.bias_), self.device)
-        standard = standardise(pixels, self.mean_, self.scale_)
-        by_time = pool.encode(standard.reshape(-1, *standard.shape[2:]))
-        rows = mean_over_times(by_time.reshape(*standard.shape[:2], -1))
-        bad = np.isnan(rows[:, 0])
-        if bad.any():
-            patch_px = self.filters_.shape[-1]
-            raise ValueError(
-                f"Every chip needs a window of {patch_px} x {patch_px} px without "
-                f"missing pixels; sites {list_some(keys[bad])} have none. Leave them out, or use a "
-                "smaller `patch_px`."
-            )
-        return rows
+        return pool.encode(standardise(pixels, self.mean_, self.scale_))
+
+    def _need(self) -> str:
+        patch_px = self.filters_.shape[-1]
+        return f"a window of {patch_px} x {patch_px} px without missing pixels"
 
     def _sites_at_once(self) -> int:
         return self.batch_size
@@ -283,14 +274,6 @@ def _check_counts(
             f"Filters are cut from windows of {patch_px} x {patch_px} px without missing pixels; "
             f"none of the {chips.n_sites} chips has one. Use a smaller `patch_px`."
         )
-
-
-def mean_over_times(by_time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average features (b, n_times, n_features) over the times that have them, NaN where none."""
-    seen = ~np.isnan(by_time[:, :, :1])
-    total = np.where(seen, by_time, 0.0).sum(axis=1)
-    count = seen.sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _digest(*arrays: NDArray[Any]) -> str:

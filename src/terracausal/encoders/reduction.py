@@ -1,0 +1,106 @@
+"""Principal components of embeddings: fewer columns, learned on the fitted sites alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """A projection on principal components, with the mean and the scale it was learned with.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_features,)
+        Mean of each feature over the fitted sites.
+    scale : ndarray of shape (n_features,)
+        Standard deviation of each feature over the fitted sites, 1 where constant.
+    directions : ndarray of shape (n_components, n_features)
+        Loadings on standardised features; each row has unit length, or unit-variance projections
+        where whitened. The largest loading of each is positive.
+    explained_variance_ratio : ndarray of shape (n_components,)
+        Share of the variance of the standardised features.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    explained_variance_ratio: NDArray[np.float64]
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        return len(self.directions)
+
+    def transform(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the components (n_sites, n_components) of rows (n_sites, n_features)."""
+        standard = (rows - self.mean) / self.scale
+        # einsum: the product of one row must not depend on how many rows there are
+        return np.asarray(np.einsum("sf,cf->sc", standard, self.directions))
+
+    def description(self) -> dict[str, Any]:
+        """Return plain values that describe the projection."""
+        return {
+            "n_components": self.n_components,
+            "n_features": len(self.mean),
+            "explained_variance": float(self.explained_variance_ratio.sum()),
+        }
+
+
+def fit_components(
+    rows: NDArray[np.float64], n_components: int, *, whiten: bool = False
+) -> PrincipalComponents:
+    """Learn the principal components of standardised features.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_sites, n_features)
+        Features without NaN.
+    n_components : int
+        Number of components to keep.
+    whiten : bool, default=False
+        Whether each component is divided by its standard deviation over these sites.
+
+    Returns
+    -------
+    PrincipalComponents
+        The projection.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer sites or features than components, or the features vary in fewer
+        directions.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).normal(size=(50, 4))
+    >>> fit_components(rows, 2, whiten=True).transform(rows).std(axis=0).round(6).tolist()
+    [1.0, 1.0]
+    """
+    n_sites, n_features = rows.shape
+    most = min(n_sites - 1, n_features)
+    if n_components > most:
+        raise ValueError(
+            f"`n_components` can be at most {most} for {n_sites} sites and {n_features} features; "
+            f"got {n_components}. Use fewer components, or fit on more sites."
+        )
+    mean, scale = rows.mean(axis=0), rows.std(axis=0)
+    # what remains of a constant feature is rounding
+    scale = np.where(scale > 1e-10 * np.abs(mean), scale, 1.0)
+    _, singular, directions = np.linalg.svd((rows - mean) / scale, full_matrices=False)
+    varied = int((singular > 1e-8 * singular[0]).sum()) if singular[0] > 0 else 0
+    if n_components > varied:
+        raise ValueError(
+            f"The {n_features} features of these {n_sites} sites vary in {varied} directions only; "
+            f"got `n_components` = {n_components}. Use at most {varied}."
+        )
+    share = singular**2 / (singular**2).sum()
+    kept = directions[:n_components]
+    # the sign of a direction is arbitrary: fix it, so that the same sites give the same columns
+    kept = kept * np.sign(kept[np.arange(len(kept)), np.abs(kept).argmax(axis=1)])[:, None]
+    if whiten:
+        kept = kept / (singular[:n_components, None] / np.sqrt(n_sites))
+    return PrincipalComponents(mean, scale, kept, share[:n_components])
