@@ -124,7 +124,7 @@ class SitePlanner:
         ]
         self._places = places
         self._shape = shape
-        self._order = sorted(range(len(layers)), key=lambda k: _layer_order(layers[k]))
+        self._order = sorted(range(len(layers)), key=lambda k: layer_order(layers[k]))
         self._rank = {k: rank for rank, k in enumerate(self._order)}
         self._everywhere = [k for k in self._order if layers[k].is_everywhere]
         self._own: dict[Hashable, list[int]] = {}
@@ -356,7 +356,8 @@ def pixel_length_m(grid: Any) -> float:
     return float(np.sqrt(np.prod(pixel_sides_m(grid, width / 2, height / 2))))
 
 
-def _layer_order(layer: Layer) -> tuple[Any, ...]:
+def layer_order(layer: Layer) -> tuple[Any, ...]:
+    """Return what layers are sorted by: date, address, bands."""
     return (layer.date is not None, layer.date or 0, layer.uri, layer.numbers)
 
 

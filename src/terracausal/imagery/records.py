@@ -1,7 +1,7 @@
 """What is known about each chip: one record per site and time, and the manifest made of them."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import ChipReadError
 from terracausal._foundation.randomness import canonical_order
+
+PLANNED = "planned"
+"""Status of a time whose pixels nobody has looked at."""
 
 MANIFEST_COLUMNS = (
     "site",
@@ -84,23 +87,27 @@ def inspect_chip(
     offset_m: float = float("nan"),
     *,
     grid: str | None = None,
-    cloud_share: float = float("nan"),
 ) -> list[ChipRecord]:
     """Return one record per time of a chip of shape (n_times, n_bands, height, width)."""
+    nan = float("nan")
     return [
-        ChipRecord(
-            site,
-            time,
-            *_status(frame),
-            source,
-            offset_m,
-            _digest(frame),
-            *_range(frame),
-            grid,
-            cloud_share,
-        )
+        looked_at(ChipRecord(site, time, PLANNED, nan, source, offset_m, grid=grid), frame)
         for time, frame in zip(times, pixels, strict=True)
     ]
+
+
+def looked_at(record: ChipRecord, frame: NDArray[np.float32]) -> ChipRecord:
+    """Return a record with what is found in its pixels, shape (n_bands, height, width)."""
+    status, nodata_share = _status(frame)
+    low, high = _range(frame)
+    return replace(
+        record,
+        status=status,
+        nodata_share=nodata_share,
+        digest=_digest(frame),
+        low=low,
+        high=high,
+    )
 
 
 def manifest_table(records: Sequence[ChipRecord]) -> pd.DataFrame:

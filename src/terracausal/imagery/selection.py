@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from terracausal.imagery.readers import ChipReader
-from terracausal.imagery.records import ChipRecord, inspect_chip
+from terracausal.imagery.records import ChipRecord, looked_at
 
 
 def dates_by_site(
@@ -62,12 +62,4 @@ def looked_at_anew(
             if record.status == "unreadable":
                 yield record
                 continue
-            yield from inspect_chip(
-                site,
-                frame[None],
-                [record.time],
-                record.source,
-                record.offset_m,
-                grid=record.grid,
-                cloud_share=record.cloud_share,
-            )
+            yield looked_at(record, frame)

@@ -5,26 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from terracausal._foundation.errors import ChipReadError, list_some
 from terracausal.imagery.bands import BandPairs
+from terracausal.imagery.mosaics import Frame, Ints, NativeFrames
 from terracausal.imagery.options import Reading, is_remote
 from terracausal.imagery.plan import SitePlan, Turn, turned
 from terracausal.imagery.readers import fill_row
-from terracausal.imagery.records import ChipRecord, inspect_chip
-from terracausal.imagery.sources.base import BatchSource, ImagerySource, Layer
-from terracausal.imagery.sources.windows import covers
+from terracausal.imagery.records import PLANNED, ChipRecord, looked_at
+from terracausal.imagery.sources.base import BoxSource, ImagerySource, Layer
 from terracausal.imagery.workers import run_tasks, split_evenly
 
 _CHIPS_TOGETHER = 256
 _LIGHT_VALUES = 100_000  # in all bands and times of a chip
 _BYTES_TOGETHER = 2**25  # of the chips that one worker holds
-_ROWS_TOGETHER = 256
-Frame = NDArray[np.float32]
-Ahead = dict[tuple[Hashable, int, Turn], Frame]
-"""What was read of a layer for a site and time before it is put together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +67,7 @@ class SourceReader:
         self._reading = reading
         self._methods = tuple(reading.method(band) for band in bands)
         self._marked: frozenset[tuple[Hashable, int]] = frozenset()
+        self._found: NativeFrames | None = None
 
     @property
     def plans(self) -> Mapping[Hashable, SitePlan]:
@@ -88,72 +84,140 @@ class SourceReader:
         """Options."""
         return self._reading
 
+    @property
+    def _native(self) -> NativeFrames:
+        """Where frames lie on mosaics; found when it is first needed."""
+        if self._found is None:
+            self._found = NativeFrames(self._plans, self._layers, self._pairs, len(self._bands))
+        return self._found
+
     def read(self, site: Hashable) -> Frame:
         """Return a new array of shape (n_times, n_bands, height, width)."""
-        return self._chip(site, {})
-
-    def _chip(self, site: Hashable, ahead: Ahead) -> Frame:
         plan = self._plans[site]
-        if len(plan.dates) == 1 and (site, 0) not in self._marked:
-            return self._frame(plan, 0, ahead)[None]
         frames = np.empty((len(plan.dates), len(self._bands), *plan.grid.shape), dtype=np.float32)
-        for time in range(len(plan.dates)):
-            if (site, time) in self._marked:
-                frames[time] = np.nan
-            else:
-                frames[time] = self._frame(plan, time, ahead)
+        for time in range(len(frames)):
+            frames[time] = np.nan if (site, time) in self._marked else self._frame(plan, time)
         return frames
 
     def read_many(self, sites: Sequence[Hashable]) -> list[Frame]:
         """Return the chips of sites, read by several workers, neighbours together."""
-        chips: list[Any] = [None] * len(sites)
-        for row, chip in self._read_rows(sites):
-            chips[row] = chip
-        return chips
+        if self._reading.client is None:
+            frames, counts = self._frames_of(sites)
+            block = self._empty(len(frames))
+            self._fill(frames, np.arange(len(frames)), block)
+            return _split(block, counts)
+        order = self._order(sites)
+        tasks = (self._task([sites[row] for row in run]) for run in split_evenly(order, 16))
+        results = run_tasks(_read_sites, tasks, n_jobs=self._threads, client=self._reading.client)
+        found = dict(zip(order, (chip for chips in results for chip in chips), strict=True))
+        return [found[row] for row in range(len(sites))]
 
     def read_into(self, sites: Sequence[Hashable], pixels: Frame) -> None:
         """Write the chips of sites into an array (n_sites, n_times, n_bands, height, width).
 
         Rows of sites with fewer times are filled up with NaN.
         """
-        for _ in self._read_rows(sites, pixels):
-            pass
-
-    def _read_rows(
-        self, sites: Sequence[Hashable], pixels: Frame | None = None
-    ) -> Iterator[tuple[int, Frame]]:
-        """Yield the row of each site and its chip; with `pixels` workers write there instead."""
-        reading = self._reading
-        order = sorted(range(len(sites)), key=lambda row: self._place(sites[row]))
-        runs = split_evenly(order, self._threads if reading.client is None else 16)
-        if reading.client is None and pixels is not None:
-
-            def write(run: Sequence[int]) -> None:
-                chips = self.read_run([sites[row] for row in run])
-                for row, chip in zip(run, chips, strict=True):
-                    fill_row(pixels[row], chip)
-
-            for _ in run_tasks(write, runs, n_jobs=min(len(runs), self._threads)):
-                pass
+        if self._reading.client is not None or not pixels.flags.c_contiguous:
+            for row, chip in enumerate(self.read_many(sites)):
+                fill_row(pixels[row], chip)
             return
-        tasks = (self._task([sites[row] for row in run]) for run in runs)
-        results = run_tasks(
-            _read_sites, tasks, n_jobs=min(len(runs), self._threads), client=reading.client
-        )
-        for run, chips in zip(runs, results, strict=True):
-            for row, chip in zip(run, chips, strict=True):
-                if pixels is not None:
-                    fill_row(pixels[row], chip)
-                yield row, chip
+        frames, counts = self._frames_of(sites)
+        n_times = pixels.shape[1]
+        for row in np.flatnonzero(counts < n_times).tolist():
+            pixels[row, counts[row] :] = np.nan
+        # the frames of a site stand together, at the beginning of its row
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.arange(len(frames)) - before + n_times * np.repeat(np.arange(len(sites)), counts)
+        self._fill(frames, rows, pixels.reshape(-1, *pixels.shape[2:]))
 
-    def scan(self, sites: Sequence[Hashable]) -> "list[Scan]":
+    def scan(self, sites: Sequence[Hashable]) -> "Iterator[Scan]":
         """Look at the pixels of sites once, in the order in which they lie on the files."""
-        reading = self._reading
-        ordered = sorted(sites, key=self._place)
+        ordered = [sites[row] for row in self._order(sites)]
         n_runs = max(self._threads, -(-len(ordered) // self._n_together))
         tasks = (self._task(run) for run in split_evenly(ordered, n_runs))
-        results = run_tasks(_scan_sites, tasks, n_jobs=self._threads, client=reading.client)
-        return [scan for scans in results for scan in scans]
+        results = run_tasks(_scan_sites, tasks, n_jobs=self._threads, client=self._reading.client)
+        for scans in results:
+            yield from scans
+
+    def read_run(
+        self, sites: Sequence[Hashable]
+    ) -> Iterator[tuple[Frame, dict[int, ChipReadError]]]:
+        """Yield chips of sites that lie near each other, and what went wrong with their times.
+
+        A few are held in memory at a time. Pixels of times that went wrong are NaN.
+        """
+        for start in range(0, len(sites), self._n_together):
+            part = sites[start : start + self._n_together]
+            frames, counts = self._frames_of(part)
+            block = self._empty(len(frames))
+            order = self._native.in_order(frames)
+            failed = self._fill_run(frames[order], order, block)
+            place = 0
+            for chip in _split(block, counts):
+                times = range(len(chip))
+                yield chip, {t: failed[place + t] for t in times if place + t in failed}
+                place += len(chip)
+
+    def _frames_of(self, sites: Sequence[Hashable]) -> tuple[Ints, Ints]:
+        """Return the frames of sites one after the other, and how many each site has."""
+        native = self._native
+        counts = np.array([len(self._plans[site].dates) for site in sites], dtype=np.int64)
+        first = np.array([native.first[site] for site in sites], dtype=np.int64)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(first, counts) + np.arange(len(before)) - before, counts
+
+    def _order(self, sites: Sequence[Hashable]) -> list[int]:
+        """Return the positions of sites in the order in which they lie on the files."""
+        native = self._native
+        first = np.array([native.first[site] for site in sites], dtype=np.int64)
+        return [int(row) for row in native.in_order(first)]
+
+    def _empty(self, n_frames: int) -> Frame:
+        return np.empty((n_frames, len(self._bands), *self._native.size_px), dtype=np.float32)
+
+    def _fill(self, frames: Ints, rows: Ints, out: Frame) -> None:
+        """Write frames into rows of an array (n_rows, n_bands, height, width), by all threads."""
+        order = self._native.in_order(frames)
+
+        def fill(run: Ints) -> None:
+            for error in self._fill_run(frames[run], rows[run], out, patient=False).values():
+                raise error
+
+        n_jobs = max(1, min(self._threads, len(order)))
+        for _ in run_tasks(fill, np.array_split(order, n_jobs), n_jobs=n_jobs):
+            pass
+
+    def _fill_run(
+        self, frames: Ints, rows: Ints, out: Frame, *, patient: bool = True
+    ) -> dict[int, ChipReadError]:
+        """Write frames that lie near each other, and return the error of each row that failed.
+
+        Unless `patient`, the first error is the last.
+        """
+        native, known = self._native, np.zeros(len(frames), dtype=bool)
+        if self._marked:
+            known[:] = [native.owners[frame] in self._marked for frame in frames.tolist()]
+            out[rows[known]] = np.nan
+        if isinstance(self._source, BoxSource):
+            joined = np.flatnonzero(~known & (native.mosaic[frames] >= 0))
+            known[joined] = native.cut(frames[joined], rows[joined], out, self._source.read_box)
+        problems: dict[int, ChipReadError] = {}
+        for place in np.flatnonzero(~known | native.has_more[frames]).tolist():
+            site, time = native.owners[frames[place]]
+            target = out[rows[place]]
+            if known[place] and not np.isnan(target).any():
+                continue
+            if (site, time) in self._marked:
+                continue
+            first = target.copy() if known[place] else None
+            try:
+                target[:] = self._frame(self._plans[site], time, first)
+            except ChipReadError as error:
+                target[:] = np.nan
+                problems[int(rows[place])] = error
+                if not patient:
+                    break
+        return problems
 
     @property
     def _threads(self) -> int:
@@ -182,72 +246,51 @@ class SourceReader:
         chip_bytes = 4 * len(plan.dates) * len(self._bands) * height * width
         return int(min(_CHIPS_TOGETHER, max(1, _BYTES_TOGETHER // max(1, chip_bytes))))
 
-    def read_run(self, sites: Sequence[Hashable]) -> Iterator[Frame]:
-        """Yield the chips of sites that lie near each other, a few in memory at a time."""
-        for start in range(0, len(sites), self._n_together):
-            part = sites[start : start + self._n_together]
-            ahead = self._ahead(part)
-            for site in part:
-                yield self._chip(site, ahead)
-
     def scan_run(self, sites: Sequence[Hashable]) -> Iterator[Scan]:
         """Yield what is found for sites that lie near each other."""
-        for start in range(0, len(sites), self._n_together):
-            part = sites[start : start + self._n_together]
-            ahead = self._ahead(part)
-            for site in part:
-                yield self._scan_site(site, ahead)
+        for site, (chip, failed) in zip(sites, self.read_run(sites), strict=True):
+            yield self.look(site, chip, failed)
 
-    def _ahead(self, sites: Sequence[Hashable]) -> Ahead:
-        """Return what a layer gives to several sites, read in one go."""
-        source = self._source
-        return self._read_ahead(source, sites) if isinstance(source, BatchSource) else {}
+    def look(self, site: Hashable, chip: Frame, failed: Mapping[int, ChipReadError]) -> Scan:
+        """Return what is found in the pixels of a site.
 
-    def _read_ahead(self, source: BatchSource, sites: Sequence[Hashable]) -> Ahead:
-        if len(set(self._methods)) > 1 or len(sites) < 2:
-            return {}
-        wanted: dict[Turn, list[tuple[Hashable, int, Turn]]] = {}
-        for site in sites:
-            plan = self._plans[site]
-            for time, parts in enumerate(plan.parts):
-                for turn in parts if (site, time) not in self._marked else ():
-                    wanted.setdefault(turn, []).append((site, time, turn))
-                    own = turned(self._layers[turn[0]], turn[1]).grid
-                    if len(parts) == 1 or own is None or covers(own, plan.grid):
-                        break  # those behind are needed only where this one has gaps
-        found: Ahead = {}
-        for turn, keys in wanted.items():
-            if len(keys) > 1:
-                layer = turned(self._layers[turn[0]], turn[1])
-                positions = tuple(k for _, k in sorted(self._pairs[turn[0]]))
-                grids = [self._plans[site].grid for site, _, _ in keys]
-                try:
-                    chips = source.read_many(layer, grids, positions, self._methods[0])
-                except (RasterioError, OSError, ValueError):
-                    continue  # one by one, the error will name its site
-                found.update(zip(keys, chips, strict=True))
-        return found
-
-    def _scan_site(self, site: Hashable, ahead: Ahead) -> Scan:
-        plan = self._plans[site]
+        Parameters
+        ----------
+        site : site key
+            With a plan.
+        chip : ndarray of shape (n_times, n_bands, height, width)
+            As `read_run` yields it.
+        failed : mapping of int to ChipReadError
+            Errors by time.
+        """
         records: list[ChipRecord] = []
         problems: list[ChipReadError] = []
-        for time, date in enumerate(plan.dates):
-            uris = tuple(dict.fromkeys(self._layers[k].uri for k, _ in plan.parts[time]))
-            facts: dict[str, Any] = {
-                "source": "; ".join(uris),
-                "offset_m": plan.offset_m,
-                "grid": str(plan.grid.crs),
-                "cloud_share": self._cloud_share(plan, time),
-            }
-            try:
-                frame = self._frame(plan, time, ahead)
-                records += inspect_chip(site, frame[None], [date], **facts)
-            except ChipReadError as error:
-                records.append(ChipRecord(site, date, "unreadable", float("nan"), **facts))
+        for time, planned in enumerate(self.planned(site)):
+            if time in failed:
+                records.append(replace(planned, status="unreadable"))
+                uris = {self._layers[k].uri for k, _ in self._plans[site].parts[time]}
                 if not all(self._reading.marks(uri) for uri in uris):
-                    problems.append(error)
+                    problems.append(failed[time])
+            else:
+                records.append(looked_at(planned, chip[time]))
         return Scan(site, tuple(records), tuple(problems))
+
+    def planned(self, site: Hashable) -> list[ChipRecord]:
+        """Return what is known of each time of a site before its pixels are read."""
+        plan = self._plans[site]
+        return [
+            ChipRecord(
+                site,
+                date,
+                PLANNED,
+                float("nan"),
+                "; ".join(dict.fromkeys(self._layers[k].uri for k, _ in plan.parts[time])),
+                plan.offset_m,
+                grid=str(plan.grid.crs),
+                cloud_share=self._cloud_share(plan, time),
+            )
+            for time, date in enumerate(plan.dates)
+        ]
 
     def without_unreadable(self, scans: Sequence[Scan]) -> "SourceReader":
         """Return a reader that gives NaN for what was found unreadable, and does not try again."""
@@ -305,24 +348,19 @@ class SourceReader:
         known = [share for share in shares if not np.isnan(share)]
         return float(np.mean(known)) if known else float("nan")
 
-    def _place(self, site: Hashable) -> tuple[int, int, int]:
-        """Return where a site lies on its first layer, so that neighbours share blocks."""
-        plan = self._plans[site]
-        k = min(part[0][0] for part in plan.parts)
-        layer, affine = self._layers[k], plan.grid.affine
-        if layer.grid is None:
-            return k, 0, 0
-        # bands of rows that share most blocks, from west to east
-        return k, int(-affine.f / abs(affine.e) // _ROWS_TOGETHER), int(affine.c / abs(affine.a))
+    def _frame(self, plan: SitePlan, time: int, first: Frame | None = None) -> Frame:
+        """Return the pixels of one date, (n_bands, height, width): the first valid pixel wins.
 
-    def _frame(self, plan: SitePlan, time: int, ahead: Ahead) -> Frame:
-        """Return the pixels of one date, (n_bands, height, width): the first valid pixel wins."""
+        `first` is what the first layer gives, where this is known.
+        """
         parts = plan.parts[time]
         if len(parts) == 1 and len(self._pairs[parts[0][0]]) == len(self._bands):
-            return self._layer_pixels(plan, time, parts[0], ahead)[1]
-        frame = np.full((len(self._bands), *plan.grid.shape), np.nan, dtype=np.float32)
-        for turn in parts:
-            targets, pixels = self._layer_pixels(plan, time, turn, ahead)
+            return self._layer_pixels(plan, time, parts[0])[1]
+        frame = first
+        if frame is None:
+            frame = np.full((len(self._bands), *plan.grid.shape), np.nan, dtype=np.float32)
+        for turn in parts if first is None else parts[1:]:
+            targets, pixels = self._layer_pixels(plan, time, turn)
             if len(targets) == len(frame):
                 np.copyto(frame, pixels, where=np.isnan(frame))
             else:
@@ -332,15 +370,10 @@ class SourceReader:
                 break
         return frame
 
-    def _layer_pixels(
-        self, plan: SitePlan, time: int, turn: Turn, ahead: Ahead
-    ) -> tuple[tuple[int, ...], Frame]:
+    def _layer_pixels(self, plan: SitePlan, time: int, turn: Turn) -> tuple[tuple[int, ...], Frame]:
         """Return the bands of the chip that one layer gives, sorted, and their pixels."""
         pairs = sorted(self._pairs[turn[0]])
         targets = tuple(target for target, _ in pairs)
-        known = ahead.pop((plan.site, time, turn), None)
-        if known is not None:
-            return targets, known
         layer = turned(self._layers[turn[0]], turn[1])
         try:
             return targets, self._read_pairs(layer, plan.grid, pairs)
@@ -368,7 +401,18 @@ class SourceReader:
 
 def _read_sites(task: tuple[SourceReader, Sequence[Hashable]]) -> list[Frame]:
     reader, sites = task
-    return list(reader.read_run(sites))
+    chips = []
+    for chip, failed in reader.read_run(sites):
+        for error in failed.values():
+            raise error
+        chips.append(chip)
+    return chips
+
+
+def _split(block: Frame, counts: Ints) -> list[Frame]:
+    """Return the chips of a block of frames."""
+    stops = np.cumsum(counts).tolist()
+    return [block[stop - n : stop] for stop, n in zip(stops, counts.tolist(), strict=True)]
 
 
 def _scan_sites(task: tuple[SourceReader, Sequence[Hashable]]) -> list[Scan]:

@@ -186,11 +186,12 @@ class ImagerySource(Protocol):
 
 
 @runtime_checkable
-class BatchSource(Protocol):
-    """A source that reads chips which lie near each other quicker when asked for them together."""
+class BoxSource(Protocol):
+    """A source whose stored numbers can be had by columns and rows, for many chips at once."""
 
-    def read_many(
-        self, layer: Layer, grids: Sequence[Any], positions: tuple[int, ...], resampling: str
-    ) -> list[NDArray[np.float32]]:
-        """Return what `ImagerySource.read` returns for each of some grids, in their order."""
+    def read_box(self, layer: Layer, positions: tuple[int, ...], box: Box) -> NDArray[Any]:
+        """Return the stored numbers of some bands in a box that lies on the layer.
+
+        Shape (n_positions, bottom - top, right - left); masked values are missing.
+        """
         ...

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from terracausal.imagery.readers import band_tuple
 from terracausal.imagery.scene_names import date_in_name
 from terracausal.imagery.sources.base import Box, Layer, LostFile
 from terracausal.imagery.sources.remote import Patience, reason_of
-from terracausal.imagery.sources.windows import read_on_grid, read_on_grids
+from terracausal.imagery.sources.windows import read_on_grid
 from terracausal.imagery.workers import run_tasks
 
 _MAX_BLOCK_BYTES = 2**28  # one block is decoded as a whole; honest ones have below 2**24
@@ -165,25 +165,23 @@ class RasterFiles:
         self, layer: Layer, grid: Any, positions: tuple[int, ...], resampling: str
     ) -> NDArray[np.float32]:
         """Return some bands of a layer on a grid; see `ImagerySource.read`."""
-        return read_on_grid(layer, grid, positions, resampling, self._box_reader(layer))
+        self._refuse_stand_in(layer)
 
-    def read_many(
-        self, layer: Layer, grids: Sequence[Any], positions: tuple[int, ...], resampling: str
-    ) -> list[NDArray[np.float32]]:
-        """Return some bands of a layer on several grids; see `BatchSource.read_many`."""
-        return read_on_grids(layer, grids, positions, resampling, self._box_reader(layer))
+        def read_box(positions: tuple[int, ...], box: Box) -> NDArray[Any]:
+            return self.read_box(layer, positions, box)
 
-    def _box_reader(self, layer: Layer) -> Callable[[tuple[int, ...], Box], NDArray[Any]]:
-        """Return what reads boxes of a layer with the open file of this thread."""
+        return read_on_grid(layer, grid, positions, resampling, read_box)
+
+    def read_box(self, layer: Layer, positions: tuple[int, ...], box: Box) -> NDArray[Any]:
+        """Return stored numbers with the open file of this thread; see `BoxSource.read_box`."""
+        self._refuse_stand_in(layer)
+        numbers = [layer.number_of(place) for place in positions]
+        return self._patience.insist(layer.uri, lambda: open_file(layer.uri).read(numbers, box))
+
+    def _refuse_stand_in(self, layer: Layer) -> None:
         if layer.uri in self._stand_ins:
             # it lies on the grid of another file, so it must not be read when its server is back
             raise OSError(self._stand_ins[layer.uri])
-
-        def read_box(positions: tuple[int, ...], box: Box) -> NDArray[Any]:
-            numbers = [layer.number_of(place) for place in positions]
-            return self._patience.insist(layer.uri, lambda: open_file(layer.uri).read(numbers, box))
-
-        return read_box
 
     def _headers(self) -> list[FileHeader | ChipReadError]:
         """Return what each file says, or why it cannot be opened where this is not raised."""

@@ -3,7 +3,7 @@
 Every source that has pixels goes through `read_on_grid`, so that all give the same numbers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,8 +32,6 @@ ReadBox = Callable[[tuple[int, ...], Box], NDArray[Any]]
 shape (n_positions, bottom - top, right - left); masked values are missing."""
 
 _SHORT = 2  # bytes of integers that float32 holds in any case
-_SPARSE = 4  # a call costs as much as the pixels of some five chips of 64 x 64
-_WINDOW_BYTES = 2**24
 _MAX_BYTES = 2**30
 _SNAP_PX = 1e-3  # grids closer than this share of a pixel are the same grid
 _REACH_PX = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3}
@@ -79,10 +77,11 @@ def read_on_grid(
     >>> read_on_grid(layer, own, (0,), "nearest", read_box).tolist()
     [[[1.0, 2.0], [nan, 10001.0]]]
     """
-    layer, read_box = _endless(layer, read_box)
+    layer, read_box = endless(layer, read_box)
     place = whole_offset(layer.grid, grid)
     if place is not None:
-        box = _clipped(_box(place, grid), layer.grid.shape)
+        height, width = layer.grid.shape
+        box = clipped(_box(place, grid), (0, 0, width, height))
         if box is None:
             return np.full((len(positions), *grid.shape), np.nan, dtype=np.float32)
         values = decode(read_box(positions, box), layer, positions)
@@ -90,58 +89,15 @@ def read_on_grid(
     return _resampled(layer, grid, positions, resampling, read_box)
 
 
-def read_on_grids(
-    layer: Layer,
-    grids: Sequence[Any],
-    positions: tuple[int, ...],
-    resampling: str,
-    read_box: ReadBox,
-) -> list[NDArray[np.float32]]:
-    """Return what `read_on_grid` returns for each of some grids, with fewer calls of `read_box`.
-
-    Chips that lie on the layer with its own pixels and near each other, in the order given, are cut
-    from one window that covers them all.
-    """
-    layer, read_box = _endless(layer, read_box)
-    chips: list[Any] = [None] * len(grids)
-    boxes: list[tuple[int, Box]] = []
-    places: dict[int, tuple[int, int]] = {}
-    for row, grid in enumerate(grids):
-        place = whole_offset(layer.grid, grid)
-        box = None if place is None else _clipped(_box(place, grid), layer.grid.shape)
-        if place is None or box is None:
-            chips[row] = read_on_grid(layer, grid, positions, resampling, read_box)
-        else:
-            boxes.append((row, box))
-            places[row] = place
-    itemsize = np.dtype(layer.dtype).itemsize * len(positions)
-    for (left, top, right, bottom), members in _merged(boxes, itemsize):
-        stored = read_box(positions, (left, top, right, bottom))
-        for row, box in members:
-            part = stored[:, box[1] - top : box[3] - top, box[0] - left : box[2] - left]
-            values = decode(part, layer, positions)
-            chips[row] = _placed(values, box, places[row], grids[row])
-    return chips
-
-
-def covers(own: Any, grid: Any) -> bool:
-    """Say whether a grid consists of pixels of a layer and lies on it as a whole."""
-    place = whole_offset(own, grid)
-    if place is None:
-        return False
-    box = _box(place, grid)
-    return _clipped(box, own.shape) == box
-
-
 def _box(place: tuple[int, int], grid: Any) -> Box:
     (left, top), (height, width) = place, grid.shape
     return left, top, left + width, top + height
 
 
-def _clipped(box: Box, shape: tuple[int, int]) -> Box | None:
-    """Return the part of a box that lies on a layer of some height and width."""
-    left, top = max(box[0], 0), max(box[1], 0)
-    right, bottom = min(box[2], shape[1]), min(box[3], shape[0])
+def clipped(box: Box, cover: Box) -> Box | None:
+    """Return the part of a box that lies in another, None where there is none."""
+    left, top = max(box[0], cover[0]), max(box[1], cover[1])
+    right, bottom = min(box[2], cover[2]), min(box[3], cover[3])
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
@@ -155,33 +111,6 @@ def _placed(
     pixels = np.full((len(values), *grid.shape), np.nan, dtype=np.float32)
     pixels[:, y : y + values.shape[1], x : x + values.shape[2]] = values
     return pixels
-
-
-def _merged(
-    boxes: Sequence[tuple[int, Box]], itemsize: int
-) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
-    """Yield windows that cover neighbouring boxes, and the boxes in each."""
-    members: list[tuple[int, Box]] = []
-    cover, wanted = (0, 0, 0, 0), 0
-    for row, box in boxes:
-        area = (box[2] - box[0]) * (box[3] - box[1])
-        wider = (
-            min(cover[0], box[0]),
-            min(cover[1], box[1]),
-            max(cover[2], box[2]),
-            max(cover[3], box[3]),
-        )
-        total = (wider[2] - wider[0]) * (wider[3] - wider[1])
-        if members and total <= _SPARSE * (wanted + area) and total * itemsize <= _WINDOW_BYTES:
-            cover = wider
-        else:
-            if members:
-                yield cover, members
-            members, cover, wanted = [], box, 0
-        members.append((row, box))
-        wanted += area
-    if members:
-        yield cover, members
 
 
 def whole_offset(own: Any, grid: Any) -> tuple[int, int] | None:
@@ -211,6 +140,40 @@ def whole_offset(own: Any, grid: Any) -> tuple[int, int] | None:
         column, row = apply_affine(~mine, other.c, other.f)
     left, top = round(column), round(row)
     return (left, top) if max(abs(column - left), abs(row - top)) < _SNAP_PX else None
+
+
+def whole_offsets(
+    own: Any, affines: NDArray[np.float64], crs: Sequence[str], size_px: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return what `whole_offset` says of many grids of one size, as arrays.
+
+    Parameters
+    ----------
+    own : odc.geo.geobox.GeoBox
+        Of a layer.
+    affines : ndarray of shape (n, 6)
+        Affine map of each grid.
+    crs : sequence of str of length n
+        Of each grid.
+    size_px : (int, int)
+        Height and width of each grid.
+
+    Returns
+    -------
+    (ndarray, ndarray, ndarray) of shape (n,)
+        Columns, rows, and where they are whole.
+    """
+    mine = own.affine
+    text = str(own.crs)
+    fits = np.array([same_crs(text, other) for other in crs], dtype=bool)
+    side = max(abs(mine.a), abs(mine.e))
+    slack = _SNAP_PX * side / max(size_px)
+    steps = np.array([mine.a, mine.b, mine.d, mine.e])
+    fits &= (np.abs(affines[:, [0, 1, 3, 4]] - steps) <= slack).all(axis=1)
+    columns, rows = (affines[:, 2] - mine.c) / mine.a, (affines[:, 5] - mine.f) / mine.e
+    lefts, tops = np.rint(columns), np.rint(rows)
+    fits &= np.maximum(np.abs(columns - lefts), np.abs(rows - tops)) < _SNAP_PX
+    return lefts.astype(np.int64), tops.astype(np.int64), fits
 
 
 def footprint(own: Any, grid: Any) -> tuple[float, float, float, float]:
@@ -270,7 +233,7 @@ def endless_grid(own: Any) -> Any:
     return GeoBox((height, 3 * width), shift_affine(affine, -width, 0), own.crs)
 
 
-def _endless(layer: Layer, read_box: ReadBox) -> tuple[Layer, ReadBox]:
+def endless(layer: Layer, read_box: ReadBox) -> tuple[Layer, ReadBox]:
     """Return a layer that spans all longitudes as three turns of it."""
     grid = endless_grid(layer.grid)
     if grid is layer.grid:
@@ -322,6 +285,16 @@ def decode(stored: NDArray[Any], layer: Layer, positions: tuple[int, ...]) -> ND
     if absent is not None:
         values[absent] = np.nan
     return values
+
+
+def holds_values(stored: NDArray[Any], layer: Layer, positions: tuple[int, ...]) -> bool:
+    """Say whether stored numbers are the values as they stand, none of them missing."""
+    if stored.dtype.kind not in "ui" or stored.dtype.itemsize > _SHORT or np.ma.is_masked(stored):
+        return False
+    if layer.scale or layer.offset:
+        return False
+    absent = _absent(np.ma.getdata(stored), layer, positions)
+    return absent is None or not absent.any()
 
 
 def _absent(
