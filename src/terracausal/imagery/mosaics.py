@@ -164,48 +164,16 @@ class NativeFrames:
 
         Stored numbers where they are the values, else float32 with NaN where missing.
         """
-        mosaic = self.mosaics[self.mosaic[frames[0]]]
-        if len(mosaic.tiles) == 1:
-            needed = [(next(iter(mosaic.tiles.values())), box)]
-        else:
-            needed = self._needed(mosaic, frames)
-        if len(needed) == 1 and clipped(box, needed[0][0].box()) == box:
-            tile = needed[0][0]
-            stored = tile.read(read_box, box)
-            if holds_values(stored, tile.layer, tile.positions):
-                return stored
-            return decode(stored, tile.layer, tile.positions)
-        left, top, right, bottom = box
-        pixels = np.full((self._n_bands, bottom - top, right - left), np.nan, dtype=np.float32)
-        done: list[Box] = []
-        for tile, wanted in needed:
-            part = clipped(wanted, tile.box())
-            if part is None:
-                continue
-            values = decode(tile.read(read_box, part), tile.layer, tile.positions)
-            target = pixels[:, part[1] - top : part[3] - top, part[0] - left : part[2] - left]
-            if any(clipped(part, other) for other in done):
-                np.copyto(target, values, where=np.isnan(target))
-            else:
-                target[:] = values
-            done.append(part)
-        return pixels
-
-    def _needed(self, mosaic: Mosaic, frames: Ints) -> list[tuple[Tile, Box]]:
-        """Return the tiles of some frames, and for each the box around those that have it."""
-        height, width = self.size_px
-        members: dict[Turn, list[int]] = {}
-        for place, frame in enumerate(frames.tolist()):
-            for turn in self._parts[frame]:
-                members.setdefault(turn, []).append(place)
-        lefts, tops = self.left[frames], self.top[frames]
-        found = []
-        for turn, tile in mosaic.tiles.items():
-            if turn in members:
-                x, y = lefts[members[turn]], tops[members[turn]]
-                box = (int(x.min()), int(y.min()), int(x.max()) + width, int(y.max()) + height)
-                found.append((tile, box))
-        return found
+        tiles = self.mosaics[self.mosaic[frames[0]]].tiles
+        if len(tiles) > 1:
+            wanted = {turn for frame in frames.tolist() for turn in self._parts[frame]}
+            tiles = {turn: tile for turn, tile in tiles.items() if turn in wanted}
+        parts = []
+        for tile in tiles.values():
+            part = clipped(box, tile.box())
+            if part is not None:
+                parts.append((tile, part, tile.read(read_box, part)))
+        return _together(box, parts)
 
     def _join(self, affines: NDArray[np.float64], crs: Sequence[str]) -> None:
         """Find the mosaic of every frame that keeps the pixels of all layers that it needs."""
@@ -304,6 +272,47 @@ class NativeFrames:
         # first what is cut from mosaics
         source = np.where(joined, self.mosaic, len(self.mosaics) + first)
         return np.stack([source, rows // _ROWS_TOGETHER, columns])
+
+
+def _together(box: Box, parts: Sequence[tuple[Tile, Box, NDArray[Any]]]) -> NDArray[Any]:
+    """Return the pixels of a box that parts make up, the first valid one of each.
+
+    Stored numbers where all of them are the values, else float32 with NaN where missing.
+    """
+    left, top, right, bottom = box
+    boxes = [part for _, part, _ in parts]
+    are_apart = not any(clipped(a, b) for k, a in enumerate(boxes) for b in boxes[:k])
+    is_full = are_apart and sum(map(_area, boxes)) == _area(box)
+    as_stored = is_full and len({stored.dtype for _, _, stored in parts}) == 1
+    if as_stored and all(holds_values(s, tile.layer, tile.positions) for tile, _, s in parts):
+        if len(parts) == 1:
+            return parts[0][2]
+        pixels = np.empty((len(parts[0][2]), bottom - top, right - left), parts[0][2].dtype)
+        for _, part, stored in parts:
+            _inside(pixels, box, part)[:] = stored
+        return pixels
+    if is_full and len(parts) == 1:
+        tile, _, stored = parts[0]
+        return decode(stored, tile.layer, tile.positions)
+    n_bands = len(parts[0][0].positions) if parts else 1
+    pixels = np.full((n_bands, bottom - top, right - left), np.nan, dtype=np.float32)
+    for tile, part, stored in parts:
+        values, target = decode(stored, tile.layer, tile.positions), _inside(pixels, box, part)
+        if are_apart:
+            target[:] = values
+        else:
+            np.copyto(target, values, where=np.isnan(target))
+    return pixels
+
+
+def _inside(pixels: NDArray[Any], box: Box, part: Box) -> NDArray[Any]:
+    """Return the view of a part of the pixels (n_bands, height, width) of a box."""
+    left, top = box[:2]
+    return pixels[:, part[1] - top : part[3] - top, part[0] - left : part[2] - left]
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def shared_windows(

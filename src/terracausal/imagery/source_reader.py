@@ -12,6 +12,7 @@ from terracausal.imagery.bands import BandPairs
 from terracausal.imagery.mosaics import Frame, Ints, NativeFrames
 from terracausal.imagery.options import Reading, is_remote
 from terracausal.imagery.plan import SitePlan, Turn, turned
+from terracausal.imagery.quiet import gdal_env
 from terracausal.imagery.readers import fill_row
 from terracausal.imagery.records import PLANNED, ChipRecord, looked_at
 from terracausal.imagery.sources.base import BoxSource, ImagerySource, Layer
@@ -200,7 +201,9 @@ class SourceReader:
             out[rows[known]] = np.nan
         if isinstance(self._source, BoxSource):
             joined = np.flatnonzero(~known & (native.mosaic[frames] >= 0))
-            known[joined] = native.cut(frames[joined], rows[joined], out, self._source.read_box)
+            # entering it anew for every window costs as much as a window
+            with gdal_env():
+                known[joined] = native.cut(frames[joined], rows[joined], out, self._source.read_box)
         problems: dict[int, ChipReadError] = {}
         for place in np.flatnonzero(~known | native.has_more[frames]).tolist():
             site, time = native.owners[frames[place]]
