@@ -35,6 +35,7 @@ from terracausal.imagery.selection import (
     dates_by_site,
     kept_times,
     looked_at_anew,
+    records_by_site,
 )
 
 if TYPE_CHECKING:
@@ -240,12 +241,14 @@ class Chips:
         of the chip from the site (NaN when unknown); `duplicate_of`, the first site in order of
         keys with identical pixels at that time (missing when there is none); `grid`, the coordinate
         reference system of the pixel grid.
+
+        All pixels are looked at once when it is first asked for, unless this has been done.
         """
         return manifest_table(self._records)
 
     @property
     def _records(self) -> tuple[ChipRecord, ...]:
-        """What is known of each chip; looked at anew where other bands were selected."""
+        """What is known of each chip; its pixels are looked at where nobody has done so."""
         if self._is_stale:
             self._found = tuple(looked_at_anew(self._reader, self._found, self.keys))
             self._is_stale = False
@@ -387,9 +390,7 @@ class Chips:
             )
         if not len(wanted):
             raise ValueError("`sites` must name at least one site; it is empty.")
-        by_site: dict[Hashable, list[ChipRecord]] = {}
-        for record in self._found:
-            by_site.setdefault(record.site, []).append(record)
+        by_site = records_by_site(self._found)
         return self._derived(
             only_sites(self._reader, list(wanted)),
             self._sites.loc[wanted],

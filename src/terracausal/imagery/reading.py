@@ -12,7 +12,6 @@ import pyproj
 
 from terracausal._foundation.checks import check_count, check_positive
 from terracausal._foundation.errors import ChipReadError, list_some
-from terracausal._foundation.progress import track
 from terracausal.imagery.bands import choose_bands, refuse_mixed_bytes, refuse_mixed_scales
 from terracausal.imagery.chips import Chips
 from terracausal.imagery.dates import cutoff_dates, refuse_undated, taken_before
@@ -23,7 +22,7 @@ from terracausal.imagery.places import has_geography, site_table
 from terracausal.imagery.plan import ChipShape, Places, SitePlan, SitePlanner, pixel_length_m
 from terracausal.imagery.provenance import told_arguments
 from terracausal.imagery.records import ChipRecord, NoChipsError, manifest_table
-from terracausal.imagery.source_reader import Scan, SourceReader
+from terracausal.imagery.source_reader import SourceReader
 from terracausal.imagery.sources.base import ImagerySource, Layer, LostFile
 from terracausal.imagery.sources.callables import CallableSource
 from terracausal.imagery.sources.cubes import CubeSource
@@ -48,9 +47,11 @@ def read_chips(
 ) -> Chips:
     """Read the pixels around every site, one chip centred on each.
 
-    Every chip is read once when the chips are opened, a few at a time, so that errors come before
-    any training and the manifest is complete; afterwards a chip is read again whenever it is asked
-    for, and no pixel is kept.
+    Everything is planned at once, so errors of sites, files, bands and dates come early. Pixels are
+    read whenever a chip is asked for, and none is kept. The manifest looks at all of them when it
+    is first asked for, unless `write` has done so. Only where a rule leaves out sites by their
+    pixels (`min_valid`, or files that are marked rather than raised when they cannot be read) are
+    all pixels looked at here, because the rule decides which sites there are.
 
     Parameters
     ----------
@@ -163,8 +164,7 @@ def read_chips(
         notes += dropped
     reached = {site: plan for site, plan in plans.items() if plan.dates}
     reader = SourceReader(opened, layers, pairs, names, reached, reading)
-    scans = _scan(reader, list(reached), reading)
-    chips = _chips(table, reader, scans, (left_out, min_valid, notes), (names, shape))
+    chips = _chips(table, reader, (left_out, min_valid, notes), (names, shape))
     said = {
         "source": source,
         "size_px": size_px,
@@ -424,50 +424,43 @@ def _cut_off(
     return kept, notes
 
 
-def _scan(
-    reader: SourceReader, sites: Sequence[Hashable], reading: Reading
-) -> dict[Hashable, Scan]:
-    """Look at every chip once, a few at a time."""
-    scans = {
-        scan.site: scan for scan in track(reader.scan(sites), "reading chips", total=len(sites))
-    }
-    problems = [problem for site in sites for problem in scans[site].problems]
-    raise_all(problems, len(sites))
-    return scans
-
-
 def _chips(
     table: Any,
     reader: SourceReader,
-    scans: Mapping[Hashable, Scan],
     rules: tuple[Mapping[Hashable, list[ChipRecord]], float, list[str]],
     facts: tuple[tuple[str, ...], ChipShape],
 ) -> Chips:
-    """Put together what was found, and count what was left out."""
+    """Put together what was planned, look at pixels where a rule needs it, count what is left out.
+
+    Which sites have a chip depends on pixels only where sparse or unreadable ones are left out.
+    """
     (left_out, min_valid, notes), (names, shape) = rules, facts
-    records: list[ChipRecord] = []
-    for site in table.index:
-        if site in scans:
-            records.extend(scans[site].records)
-        else:
-            records += left_out.get(site, [ChipRecord(site, None, "missing", float("nan"))])
-    rows = [site for site in table.index if site in scans]
-    unreadable = [
-        s for s in rows if all(record.status == "unreadable" for record in scans[s].records)
-    ]
-    sparse = [s for s in rows if s not in set(unreadable) and _share(scans[s]) < min_valid]
-    dropped = {*unreadable, *sparse}
-    kept = [site for site in rows if site not in dropped]
+    rows = [site for site in table.index if site in reader.plans]
     lengths_m = {site: pixel_length_m(reader.plans[site].grid) for site in rows}
     resolution_m = shape.resolution_m
     if resolution_m is None:
         resolution_m = _common_resolution(lengths_m)
+    may_drop = min_valid > 0 or reader.may_mark
+    if may_drop:
+        scans = {scan.site: scan for scan in reader.checked_scan(rows)}
+        found = {site: list(scans[site].records) for site in rows}
+        reader = reader.without_unreadable(list(scans.values()))
+    else:
+        found = {site: reader.planned(site) for site in rows}
+    records: list[ChipRecord] = []
+    for site in table.index:
+        nothing = [ChipRecord(site, None, "missing", float("nan"))]
+        records += found[site] if site in found else left_out.get(site, nothing)
+    unreadable = [s for s in rows if all(r.status == "unreadable" for r in found[s])]
+    sparse = [s for s in rows if s not in set(unreadable) and _share(found[s]) < min_valid]
+    dropped = {*unreadable, *sparse}
+    kept = [site for site in rows if site not in dropped]
     all_notes = _notes(left_out, unreadable, sparse, min_valid, notes)
     if not kept:
         raise _no_chips(table.index, records, all_notes)
     crs_texts = {str(reader.plans[site].grid.crs) for site in kept}
-    return Chips(
-        reader.without_unreadable([scans[site] for site in kept]),
+    chips = Chips(
+        reader,
         table.loc[pd.Index(kept, dtype=table.index.dtype, name="site")],
         records,
         names,
@@ -475,12 +468,14 @@ def _chips(
         grid=(parse_crs(crs_texts.pop()) if len(crs_texts) == 1 else None, resolution_m),
         notes=all_notes,
     )
+    chips._is_stale = not may_drop
+    return chips
 
 
-def _share(scan: Scan) -> float:
-    """Return the share of valid pixels over all images of a site."""
-    shares = [record.nodata_share for record in scan.records if record.status in _MEASURED]
-    return 1 - float(np.mean(shares))
+def _share(records: Sequence[ChipRecord]) -> float:
+    """Return the share of valid pixels over all images of a site; NaN where nobody looked."""
+    shares = [record.nodata_share for record in records if record.status in _MEASURED]
+    return 1 - float(np.mean(shares)) if shares else float("nan")
 
 
 def _common_resolution(lengths_m: Mapping[Hashable, float]) -> float | None:

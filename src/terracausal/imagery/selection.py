@@ -1,12 +1,17 @@
 """Which images of a sequence are kept, and what is known of them then."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from terracausal.imagery.readers import ChipReader
+from terracausal._foundation.progress import track
+from terracausal.imagery.readers import ChipReader, read_each
 from terracausal.imagery.records import ChipRecord, looked_at
+
+_SITES_TOGETHER = 16
 
 
 def dates_by_site(
@@ -48,18 +53,34 @@ def kept_times(dates: Sequence[pd.Timestamp | None], times: Any) -> tuple[int, .
 
 def looked_at_anew(
     reader: ChipReader, records: Sequence[ChipRecord], keys: pd.Index
-) -> Iterator[ChipRecord]:
-    """Yield the records of the pixels that a reader gives now, one chip in memory at a time."""
-    known = set(keys)
-    by_site: dict[Hashable, list[ChipRecord]] = {}
+) -> list[ChipRecord]:
+    """Return the records of the pixels that a reader gives now, a few chips in memory at a time."""
+    by_site = records_by_site(records)
+    sites = [site for site in keys if site in by_site]
+    new: dict[Hashable, Sequence[ChipRecord]] = {}
+    scan = getattr(reader, "checked_scan", None)
+    if callable(scan):
+        new = {found.site: found.records for found in scan(sites)}
+    else:
+        starts = range(0, len(sites), _SITES_TOGETHER)
+        for start in track(starts, "looking at chips", total=len(starts)):
+            some = sites[start : start + _SITES_TOGETHER]
+            for site, chip in zip(some, read_each(reader, some), strict=True):
+                new[site] = looked_at_all(by_site[site], chip)
+    return [record for site, old in by_site.items() for record in new.get(site, old)]
+
+
+def looked_at_all(records: Sequence[ChipRecord], chip: NDArray[np.float32]) -> list[ChipRecord]:
+    """Return the records of a site with what is found in its chip; unreadable ones stay so."""
+    return [
+        record if record.status == "unreadable" else looked_at(record, frame)
+        for record, frame in zip(records, chip, strict=True)
+    ]
+
+
+def records_by_site(records: Sequence[ChipRecord]) -> dict[Hashable, list[ChipRecord]]:
+    """Return the records of each site, in their order."""
+    found: dict[Hashable, list[ChipRecord]] = {}
     for record in records:
-        by_site.setdefault(record.site, []).append(record)
-    for site, old in by_site.items():
-        if site not in known:
-            yield from old
-            continue
-        for record, frame in zip(old, reader.read(site), strict=True):
-            if record.status == "unreadable":
-                yield record
-                continue
-            yield looked_at(record, frame)
+        found.setdefault(record.site, []).append(record)
+    return found

@@ -8,6 +8,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 
 from terracausal._foundation.errors import ChipReadError, list_some
+from terracausal._foundation.progress import track
 from terracausal.imagery.bands import BandPairs
 from terracausal.imagery.mosaics import Frame, Ints, NativeFrames
 from terracausal.imagery.options import Reading, is_remote
@@ -16,6 +17,7 @@ from terracausal.imagery.quiet import gdal_env
 from terracausal.imagery.readers import fill_row
 from terracausal.imagery.records import PLANNED, ChipRecord, looked_at
 from terracausal.imagery.sources.base import BoxSource, ImagerySource, Layer
+from terracausal.imagery.sources.raster_files import raise_all
 from terracausal.imagery.workers import run_tasks, split_evenly
 
 _CHIPS_TOGETHER = 256
@@ -139,6 +141,25 @@ class SourceReader:
         results = run_tasks(_scan_sites, tasks, n_jobs=self._threads, client=self._reading.client)
         for scans in results:
             yield from scans
+
+    def checked_scan(self, sites: Sequence[Hashable]) -> list[Scan]:
+        """Look at the pixels of sites once, and raise all problems together.
+
+        Raises
+        ------
+        ChipReadError
+            If something cannot be read that is not to be marked.
+        """
+        scans = list(track(self.scan(sites), "looking at chips", total=len(sites)))
+        by_site = {scan.site: scan for scan in scans}
+        raise_all([p for site in sites for p in by_site[site].problems], len(sites))
+        return scans
+
+    @property
+    def may_mark(self) -> bool:
+        """Whether a layer that cannot be read is marked rather than raised, for any of them."""
+        used = {k for plan in self._plans.values() for part in plan.parts for k, _ in part}
+        return any(self._reading.marks(self._layers[k].uri) for k in used)
 
     def read_run(
         self, sites: Sequence[Hashable]
