@@ -250,9 +250,13 @@ class Chips:
     def _records(self) -> tuple[ChipRecord, ...]:
         """What is known of each chip; its pixels are looked at where nobody has done so."""
         if self._is_stale:
-            self._found = tuple(looked_at_anew(self._reader, self._found, self.keys))
-            self._is_stale = False
+            self._settle(looked_at_anew(self._reader, self._found, self.keys))
         return self._found
+
+    def _settle(self, records: Sequence[ChipRecord]) -> None:
+        """Keep what was found in all pixels."""
+        self._found = tuple(records)
+        self._is_stale = False
 
     def times_of(self, site: Hashable) -> pd.DatetimeIndex:
         """Return the dates of the images of one site, NaT where undated.

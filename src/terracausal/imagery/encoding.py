@@ -15,7 +15,7 @@ from terracausal.imagery.readers import to_float32
 from terracausal.imagery.records import ChipRecord, value_range
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32")
-_WIDER = {"uint8": "uint16", "int8": "int16", "uint16": "uint32", "int16": "int32"}
+WIDER = {"uint8": "uint16", "int8": "int16", "uint16": "uint32", "int16": "int32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def fit_encoding(
         for candidate in (limits.min, limits.max) if limits.min else (limits.max, 0):
             if not smallest <= candidate <= largest:
                 return Encoding(dtype, int(candidate), advised.scale, advised.offset)
-        dtype = _WIDER.get(dtype)
+        dtype = WIDER.get(dtype)
     return Encoding()
 
 

@@ -159,6 +159,25 @@ class NativeFrames:
                     out[row] = pixels[:, y : y + height, x : x + width]
         return done
 
+    @property
+    def is_covered(self) -> bool:
+        """Whether layers cover every frame with pixels of their own."""
+        if (self.mosaic < 0).any():
+            return False
+        height, width = self.size_px
+        for frame in np.flatnonzero(~self.has_more).tolist():
+            left, top = int(self.left[frame]), int(self.top[frame])
+            box = (left, top, left + width, top + height)
+            tiles = self.mosaics[self.mosaic[frame]].tiles
+            seen = np.zeros(self.size_px, dtype=bool)
+            for turn in self._parts[frame]:
+                part = clipped(box, tiles[turn].box())
+                if part is not None:
+                    _inside(seen[None], box, part)[:] = True
+            if not seen.all():
+                return False
+        return True
+
     def _window(self, box: Box, frames: Ints, read_box: ReadBox) -> NDArray[Any]:
         """Return the pixels of a mosaic in a box, shape (n_bands, height, width).
 

@@ -14,6 +14,8 @@ from terracausal._foundation.randomness import canonical_order
 PLANNED = "planned"
 """Status of a time whose pixels nobody has looked at."""
 
+_SEEN = ("ok", "partial", "no data")
+
 MANIFEST_COLUMNS = (
     "site",
     "time",
@@ -108,6 +110,13 @@ def looked_at(record: ChipRecord, frame: NDArray[np.float32]) -> ChipRecord:
         low=low,
         high=high,
     )
+
+
+def as_planned(record: ChipRecord) -> ChipRecord:
+    """Return what was known of a chip before its pixels were looked at."""
+    if record.status not in _SEEN:
+        return record
+    return replace(record, status=PLANNED, nodata_share=float("nan"), digest=None, low=(), high=())
 
 
 def manifest_table(records: Sequence[ChipRecord]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,13 @@ from zarr.storage import MemoryStore
 from terracausal._foundation.errors import list_some
 from terracausal.imagery.encoding import Encoding
 from terracausal.imagery.readers import ChipReader, read_each
+from terracausal.imagery.records import ChipRecord
+from terracausal.imagery.selection import looked_at_all
+from terracausal.imagery.store_tables import records_bytes
 
 PIXELS = "pixels"
+FOUND = "found"
+"""Folder of what was found in the pixels of each finished shard; only in unfinished stores."""
 TEMPORARY = ".part"
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space on it, and write again",
@@ -121,6 +126,9 @@ class ShardTask:
     call : str
         Differs for every call of `write_chips`: a cluster remembers results by what a task is made
         of, and would not write the same shard twice.
+    records : tuple of list of ChipRecord, default=None
+        What was planned for each site, where the pixels are to be looked at; None where the records
+        of the store are known.
     """
 
     reader: ChipReader
@@ -129,6 +137,7 @@ class ShardTask:
     layout: ShardLayout
     path: Path
     call: str
+    records: tuple[list[ChipRecord], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +151,21 @@ class ShardDone:
 
 def write_shard(task: ShardTask) -> ShardDone:
     """Read the chips of one shard, each once, and put the shard on disk."""
-    data = encode_shard(_read_block(task), task.layout)
+    chips = read_each(task.reader, list(task.keys))
+    data = encode_shard(_packed(task, chips), task.layout)
+    if task.records is not None:
+        pairs = zip(task.records, chips, strict=True)
+        found = [record for old, chip in pairs for record in looked_at_all(old, chip)]
+        # first, so that a shard which is there has them
+        write_file(found_path(task.path), records_bytes(found))
     write_file(task.path, data)
     name = f"{PIXELS}/{task.path.name}"
     return ShardDone(name, hashlib.sha256(data).hexdigest(), len(task.keys))
+
+
+def found_path(shard: Path) -> Path:
+    """Return the file of what was found in the pixels of a shard."""
+    return shard.parent.with_name(FOUND) / f"{shard.name}.parquet"
 
 
 def encode_shard(block: NDArray[Any], layout: ShardLayout) -> bytes:
@@ -218,6 +238,8 @@ def finished_shards(folder: Path, layout: ShardLayout, log: Mapping[str, str]) -
     """
     found: dict[str, str] = {}
     names = {layout.file_name(number) for number in range(layout.n_shards)}
+    for entry in (folder / FOUND).glob(f"*{TEMPORARY}"):
+        entry.unlink()
     for entry in sorted((folder / PIXELS).iterdir()):
         name = f"{PIXELS}/{entry.name}"
         if entry.name.endswith(TEMPORARY):
@@ -288,12 +310,11 @@ class ShardLog:
         self.checksums[name] = sha256
 
 
-def _read_block(task: ShardTask) -> NDArray[Any]:
+def _packed(task: ShardTask, chips: Sequence[NDArray[np.float32]]) -> NDArray[Any]:
     """Return the stored numbers of some chips; shorter sequences are filled up."""
     layout = task.layout
     shape = (len(task.keys), *layout.chip_shape)
     block = np.full(shape, layout.encoding.fill, dtype=layout.encoding.dtype)
-    chips = read_each(task.reader, list(task.keys))
     for row, (site, pixels) in enumerate(zip(task.keys, chips, strict=True)):
         expected = (int(task.n_times[row]), *layout.chip_shape[1:])
         if pixels.shape != expected:

@@ -161,6 +161,14 @@ class SourceReader:
         used = {k for plan in self._plans.values() for part in plan.parts for k, _ in part}
         return any(self._reading.marks(self._layers[k].uri) for k in used)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no pixel of any chip can be missing, by what is known without looking."""
+        if self._marked or self.may_mark or not self._native.is_covered:
+            return False
+        used = {k for plan in self._plans.values() for part in plan.parts for k, _ in part}
+        return not any(self._layers[k].may_miss for k in used)
+
     def read_run(
         self, sites: Sequence[Hashable]
     ) -> Iterator[tuple[Frame, dict[int, ChipReadError]]]:

@@ -6,9 +6,10 @@ final place as `<name>.unfinished` and renamed when it is whole, so a store is e
 
 import os
 import shutil
-from collections.abc import Generator, Hashable, Iterator, Mapping
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,10 @@ from terracausal.imagery.chips import Chips
 from terracausal.imagery.encoding import Encoding, fit_encoding
 from terracausal.imagery.options import available_cores
 from terracausal.imagery.readers import ChipReader, only_sites
+from terracausal.imagery.records import ChipRecord, as_planned
+from terracausal.imagery.selection import records_by_site
 from terracausal.imagery.shards import (
+    FOUND,
     PIXELS,
     TEMPORARY,
     ShardDone,
@@ -36,6 +40,7 @@ from terracausal.imagery.shards import (
     explained,
     file_sha256,
     finished_shards,
+    found_path,
     metadata_of,
     read_checksums,
     sync_folder,
@@ -46,7 +51,9 @@ from terracausal.imagery.source_reader import SourceReader
 from terracausal.imagery.store_format import (
     ARRAY,
     CHECKSUMS,
+    KNOWN,
     LOG,
+    PLAN,
     ROOT,
     StoreFacts,
     facts_bytes,
@@ -62,11 +69,12 @@ from terracausal.imagery.store_tables import (
     RECORDS,
     SITES,
     index_bytes,
+    read_records,
     records_bytes,
     sites_bytes,
     times_per_site,
 )
-from terracausal.imagery.stored_dtypes import advised_encoding
+from terracausal.imagery.stored_dtypes import advised_encoding, reads_source, unseen_encoding
 from terracausal.imagery.workers import run_tasks
 
 _SHARD_BYTES = 2**24  # of pixels as float32, which is how workers hold them
@@ -172,8 +180,14 @@ def write_chips(
     Notes
     -----
     The same chips and arguments give the same bytes, also when writing was interrupted, whatever
-    `n_jobs`. Calling again with the same chips when the store is whole does nothing. Chips whose
+    `n_jobs`. Calling again with the same chips when the store is whole writes nothing. Chips whose
     records or sites differ are other chips, and so are those read with other versions of packages.
+
+    The pixels of chips from `read_chips` are looked at while they are written, so that reading,
+    writing and the manifest take one pass; the manifest of the chips is then known. A call that
+    goes on with an unfinished store compares plans: sites, files with their sizes and the times of
+    their last change, and arguments. A call that finds a whole store looks at the pixels once, to
+    notice files that have changed.
 
     Examples
     --------
@@ -191,7 +205,7 @@ def write_chips(
     if n_jobs is not None:
         n_threads = check_count("n_jobs", n_jobs)
     if root.exists() or root.is_symlink():
-        if not overwrite and _holds(root, plan.files):
+        if not overwrite and _holds(root, plan, chips):
             return _summary(root, plan, n_kept=plan.layout.n_shards, n_read=0)
         _check_replaceable(root, plan.files, overwrite)
     unfinished = unfinished_path(root)
@@ -201,11 +215,12 @@ def write_chips(
         _prepare(unfinished, plan.files, overwrite)
         log = ShardLog(
             unfinished / LOG,
-            finished_shards(unfinished, plan.layout, _logged(unfinished)),
+            _finished(unfinished, plan),
         )
         n_kept = len(log.checksums)
         try:
             n_read = _write_shards(plan, chips, log, n_threads, client)
+            records = _found(unfinished, plan, chips) if plan.looks else None
             _finish(unfinished, root, plan.files, log)
         except BaseException as error:
             n_done = len(list((unfinished / PIXELS).glob("c.*")))
@@ -214,6 +229,8 @@ def write_chips(
                 "the same chips to the same path again to go on from there."
             )
             raise
+    if records is not None:
+        chips._settle(records)
     return _summary(root, plan, n_kept=n_kept, n_read=n_read)
 
 
@@ -225,17 +242,23 @@ class _Plan:
     n_times: NDArray[np.int64]
     layout: ShardLayout
     files: dict[str, bytes]
-    """All files but the shards."""
+    """Those that are there before the shards."""
+    looks: bool
+    """Whether records are found while pixels are written."""
 
 
 def _plan(chips: Chips, encoding: Encoding | None, sites_per_shard: int | None) -> _Plan:
-    records, keys = chips._records, chips.keys
+    looks = reads_source(chips._reader)
+    records, keys = chips._found if looks else chips._records, chips.keys
     n_times = times_per_site(records, keys)
     shape = (int(n_times.max()), chips.n_bands, *chips.size_px)
     if encoding is None:
-        advised = advised_encoding(chips._reader)
         padded = bool((n_times < n_times.max()).any())
-        encoding = fit_encoding(advised, records, chips.n_bands, padded=padded)
+        if looks:
+            encoding = unseen_encoding(chips._reader, padded=padded)
+        else:
+            advised = advised_encoding(chips._reader)
+            encoding = fit_encoding(advised, records, chips.n_bands, padded=padded)
     if sites_per_shard is None:
         chip_bytes = int(np.prod(shape)) * np.dtype(np.float32).itemsize
         sites_per_shard = max(1, _SHARD_BYTES // chip_bytes)
@@ -259,11 +282,27 @@ def _plan(chips: Chips, encoding: Encoding | None, sites_per_shard: int | None) 
         # last, because a folder that has it has all of them
         ROOT: facts_bytes(facts, array),
     }
-    return _Plan(keys, n_times, layout, files)
+    if looks:
+        files[PLAN] = _plan_bytes(records)
+        files = {name: files[name] for name in (INDEX, SITES, PLAN, ARRAY, ROOT)}
+    return _Plan(keys, n_times, layout, files, looks)
+
+
+def _plan_bytes(records: Sequence[ChipRecord]) -> bytes:
+    """Return what tells chips apart whose pixels nobody has looked at: their files and places.
+
+    Files of this machine are told by their size and the time of their last change.
+    """
+    uris = {uri for record in records for uri in (record.source or "").split("; ")}
+    stamps = {uri: os.stat(uri) for uri in sorted(uris) if os.path.isfile(uri)}
+    told = [f"{uri} {stamp.st_size} {stamp.st_mtime_ns}" for uri, stamp in stamps.items()]
+    planned = records_bytes([as_planned(record) for record in records])
+    digests = (sha256(data).hexdigest() for data in (planned, "\n".join(told).encode()))
+    return ("\n".join(digests) + "\n").encode()
 
 
 def _provenance(chips: Chips) -> dict[str, Any]:
-    sources = sorted({record.source for record in chips._records if record.source is not None})
+    sources = sorted({record.source for record in chips._found if record.source is not None})
     return {
         "n_sources": len(sources),
         # the record of each chip names its own source in any case
@@ -287,9 +326,15 @@ def _cf_attributes(encoding: Encoding) -> dict[str, Any]:
     return found
 
 
-def _holds(root: Path, files: Mapping[str, bytes]) -> bool:
-    """Say whether a folder is the finished store of these files."""
-    return (root / CHECKSUMS).is_file() and _differing(root, files) == []
+def _holds(root: Path, plan: _Plan, chips: Chips) -> bool:
+    """Say whether a folder is the finished store of some chips.
+
+    Where nobody has looked at the pixels this is done now, so that changed ones are noticed.
+    """
+    lasting = {name: data for name, data in plan.files.items() if name != PLAN}
+    if not (root / CHECKSUMS).is_file() or _differing(root, lasting):
+        return False
+    return not plan.looks or not _differing(root, {RECORDS: records_bytes(chips._records)})
 
 
 def _differing(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -307,9 +352,10 @@ def _check_replaceable(root: Path, files: Mapping[str, bytes], overwrite: bool) 
             "replaced. Choose another path, or move it away yourself."
         )
     if not overwrite:
+        differing = [name for name in _differing(root, files) if name != PLAN] or [RECORDS]
         raise FileExistsError(
             f"`path` must be free or hold the store of the same chips; the store at {root} has "
-            f"other contents: {list_some(_differing(root, files))} differ. Choose another path, or "
+            f"other contents: {list_some(differing)} differ. Choose another path, or "
             "pass `overwrite=True`."
         )
 
@@ -342,12 +388,15 @@ def _prepare(folder: Path, files: Mapping[str, bytes], overwrite: bool) -> None:
     """Make the folder hold all files but the shards, or find that it does."""
     refuse_ways_out(folder)
     differing = _differing(folder, files)
+    if (folder / CHECKSUMS).is_file():
+        # it was sealed, and the plan is the first to go
+        differing = [name for name in differing if name != PLAN]
     if not differing:
         return
     strange = [
         entry.name
         for entry in folder.iterdir()
-        if entry.name not in {*files, PIXELS, CHECKSUMS, LOG} and not is_left_over(entry)
+        if entry.name not in KNOWN and not is_left_over(entry)
     ]
     if strange:
         raise FileExistsError(
@@ -368,12 +417,19 @@ def _prepare(folder: Path, files: Mapping[str, bytes], overwrite: bool) -> None:
             entry.unlink()
     with explained(folder):
         (folder / PIXELS).mkdir()
+        if PLAN in files:
+            (folder / FOUND).mkdir()
     for name, data in files.items():
         write_file(folder / name, data)
 
 
-def _logged(folder: Path) -> dict[str, str]:
-    return read_checksums(folder / CHECKSUMS) | read_checksums(folder / LOG)
+def _finished(folder: Path, plan: _Plan) -> dict[str, str]:
+    """Return the checksums of the shards that need not be written again."""
+    logged = read_checksums(folder / CHECKSUMS) | read_checksums(folder / LOG)
+    found = finished_shards(folder, plan.layout, logged)
+    if not plan.looks or (folder / RECORDS).is_file():
+        return found
+    return {name: digest for name, digest in found.items() if found_path(folder / name).is_file()}
 
 
 def _write_shards(plan: _Plan, chips: Chips, log: ShardLog, n_jobs: int, client: Any) -> int:
@@ -395,6 +451,7 @@ def _write_shards(plan: _Plan, chips: Chips, log: ShardLog, n_jobs: int, client:
 
 def _tasks(plan: _Plan, chips: Chips, log: ShardLog, *, portable: bool) -> Iterator[ShardTask]:
     call = uuid4().hex
+    planned = records_by_site(chips._found) if plan.looks else {}
     for number in range(plan.layout.n_shards):
         name = plan.layout.file_name(number)
         if name not in log.checksums:
@@ -402,7 +459,9 @@ def _tasks(plan: _Plan, chips: Chips, log: ShardLog, *, portable: bool) -> Itera
             keys = plan.keys[rows.start : rows.stop]
             n_times = plan.n_times[rows.start : rows.stop]
             reader = _portable(chips._reader, list(keys)) if portable else chips._reader
-            yield ShardTask(reader, keys, n_times, plan.layout, log.folder / name, call)
+            records = tuple(planned[key] for key in keys) if plan.looks else None
+            path = log.folder / name
+            yield ShardTask(reader, keys, n_times, plan.layout, path, call, records)
 
 
 def _portable(reader: ChipReader, keys: list[Hashable]) -> ChipReader:
@@ -412,14 +471,30 @@ def _portable(reader: ChipReader, keys: list[Hashable]) -> ChipReader:
     return only_sites(reader, keys)
 
 
+def _found(folder: Path, plan: _Plan, chips: Chips) -> list[ChipRecord]:
+    """Return what was found in the pixels of all shards, and write it into the store."""
+    if (folder / RECORDS).is_file():
+        return read_records(folder / RECORDS)  # it was sealed before
+    new: list[ChipRecord] = []
+    for number in range(plan.layout.n_shards):
+        new += read_records(found_path(folder / plan.layout.file_name(number)))
+    by_site = records_by_site(new)
+    old = records_by_site(chips._found)
+    records = [record for site in old for record in by_site.get(site, old[site])]
+    write_file(folder / RECORDS, records_bytes(records))
+    return records
+
+
 def _finish(folder: Path, root: Path, files: Mapping[str, bytes], log: ShardLog) -> None:
     """Seal a store whose shards are all there, and move it to its place."""
     checksums = dict(log.checksums)
-    checksums.update({name: file_sha256(folder / name) for name in files})
+    lasting = {*files, RECORDS} - {PLAN}
+    checksums.update({name: file_sha256(folder / name) for name in lasting})
     write_file(folder / CHECKSUMS, checksum_text(checksums).encode())
     with explained(root):
-        for entry in [folder / LOG, *folder.glob(f".*{TEMPORARY}")]:
+        for entry in [folder / PLAN, folder / LOG, *folder.glob(f".*{TEMPORARY}")]:
             entry.unlink(missing_ok=True)
+        shutil.rmtree(folder / FOUND, ignore_errors=True)
         sync_folder(folder)
         replaced = root.with_name(f"{root.name}.replaced")
         if root.exists():

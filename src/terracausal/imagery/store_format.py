@@ -12,13 +12,15 @@ import pyproj
 
 from terracausal._foundation.errors import ChipReadError, list_some
 from terracausal.imagery.encoding import Encoding
-from terracausal.imagery.shards import PIXELS, TEMPORARY, ShardLayout
+from terracausal.imagery.shards import FOUND, PIXELS, TEMPORARY, ShardLayout
 from terracausal.imagery.store_tables import INDEX, RECORDS, SITES
 
 FORMAT_VERSION = 1
 ROOT, ARRAY = "zarr.json", f"{PIXELS}/zarr.json"
 CHECKSUMS, LOG = "checksums.sha256", "progress.sha256"
-_KNOWN = {ROOT, PIXELS, CHECKSUMS, LOG, INDEX, SITES, RECORDS}
+PLAN = "plan.sha256"
+"""What identifies chips whose pixels nobody has looked at; only in unfinished stores."""
+KNOWN = {ROOT, PIXELS, CHECKSUMS, LOG, INDEX, SITES, RECORDS, PLAN, FOUND}
 _PACKAGES = ("terracausal", "numpy", "zarr", "numcodecs", "pyarrow", "pandas", "rasterio")
 
 
@@ -140,7 +142,7 @@ def holds_only_a_store(folder: Path) -> bool:
     """Say whether nothing else would be lost with a folder; parts of the store may be missing."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    return all(entry.name in _KNOWN or is_left_over(entry) for entry in folder.iterdir())
+    return all(entry.name in KNOWN or is_left_over(entry) for entry in folder.iterdir())
 
 
 def is_left_over(entry: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from terracausal.imagery.bands import BandPairs
-from terracausal.imagery.encoding import DTYPES, Encoding
+from terracausal.imagery.encoding import DTYPES, WIDER, Encoding
 from terracausal.imagery.plan import SitePlan, turned
 from terracausal.imagery.readers import ArrayReader, ViewReader
 from terracausal.imagery.source_reader import SourceReader
@@ -41,6 +41,41 @@ def advised_encoding(reader: Any) -> Encoding:
         return encoding_of_layers(given, len(reader._methods)) if keeps else Encoding()
     found = getattr(reader, "encoding", None)
     return found if isinstance(found, Encoding) else Encoding()
+
+
+def reads_source(reader: Any) -> bool:
+    """Say whether pixels come as they are from a source, whose plan tells what may be missing."""
+    if isinstance(reader, ViewReader):
+        return reads_source(reader._reader)
+    return isinstance(reader, SourceReader)
+
+
+def unseen_encoding(reader: Any, *, padded: bool) -> Encoding:
+    """Return the encoding of pixels that nobody has looked at; it holds whatever they may be.
+
+    Where a pixel may be missing and the source has no number for it, the stored integers are wider
+    than those of the source, so that a number is left.
+
+    Parameters
+    ----------
+    reader : ChipReader
+        For which `reads_source` holds.
+    padded : bool
+        Whether shorter sequences are filled up, so that something is missing in any case.
+    """
+    advised = advised_encoding(reader)
+    if advised.dtype == "float32" or advised.nodata is not None:
+        return advised
+    while isinstance(reader, ViewReader):
+        reader = reader._reader
+    if not padded and reader.is_complete:
+        return advised
+    wider = WIDER.get(advised.dtype)
+    if wider is None:
+        return Encoding()
+    limits = np.iinfo(wider)
+    nodata = int(limits.min or limits.max)
+    return Encoding(wider, nodata, advised.scale, advised.offset)
 
 
 def encoding_of_layers(given: Iterable[tuple[Layer, BandPairs]], n_bands: int) -> Encoding:

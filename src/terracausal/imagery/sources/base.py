@@ -48,6 +48,8 @@ class Layer:
         The only site to which this layer belongs; None when it serves every site that it reaches.
     cloud_share : float, default=nan
         Share of clouds between 0 and 1 that the metadata state; NaN when unknown.
+    may_mask : bool, default=True
+        Whether pixels may be masked in the source beside those that are nodata.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Layer:
     numbers: tuple[int, ...] = ()
     site: Hashable | None = None
     cloud_share: float = float("nan")
+    may_mask: bool = True
 
     def __post_init__(self) -> None:
         for name in ("nodata", "scale", "offset", "numbers"):
@@ -90,6 +93,11 @@ class Layer:
     def is_everywhere(self) -> bool:
         """Whether the layer has no extent and no pixels of its own."""
         return self.grid is None
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether a pixel of the layer can be missing, by what is known of it."""
+        return self.may_mask or any(mark is not None for mark in self.nodata)
 
     def number_of(self, position: int) -> int:
         """Return the number inside the file, counted from 1, of the band at a position from 0."""

@@ -76,7 +76,15 @@ class ArraySource:
         grid = GeoBox(pixels.shape[2:], Affine(*tuple(transform)[:6]), crs)
         marks = () if nodata is None else (float(nodata),) * len(self._bands)
         self._layers = [
-            Layer(f"array[{k}]", self._bands, grid, day, str(pixels.dtype), marks)
+            Layer(
+                f"array[{k}]",
+                self._bands,
+                grid,
+                day,
+                str(pixels.dtype),
+                marks,
+                may_mask=np.ma.is_masked(pixels),
+            )
             for k, day in enumerate(days)
         ]
         self._place = {layer.uri: k for k, layer in enumerate(self._layers)}

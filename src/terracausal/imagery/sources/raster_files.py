@@ -54,6 +54,7 @@ class FileHeader:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     tags: Mapping[str, str]
+    has_mask: bool
 
 
 class RasterFiles:
@@ -289,6 +290,7 @@ class RasterFiles:
             () if plain else tuple(header.offset[k] for k in places),
             tuple(header.numbers[k] for k in places),
             site,
+            may_mask=header.has_mask,
         )
 
     def _file_dates(
@@ -328,9 +330,8 @@ class FileHandle:
         _limit_block_cache()
         with gdal_env():
             self._raster = rasterio.open(uri)
-            flags = self._raster.mask_flag_enums
-        # a mask band or alpha is read with the pixels; nodata is compared by us, twice as fast
-        self._has_mask = any(set(band) not in _PLAIN_MASKS for band in flags)
+            # it is read with the pixels; nodata is compared by us, twice as fast
+            self._has_mask = _has_mask(self._raster)
         self._is_upside_down = self._raster.transform.e > 0 and not self._raster.transform.b
 
     def read(self, numbers: list[int], box: Box) -> NDArray[Any]:
@@ -480,7 +481,13 @@ def _header_of(raster: Any, uri: str) -> FileHeader:
         tuple(scale for scale, _ in scalings),
         tuple(offset for _, offset in scalings),
         tags,
+        _has_mask(raster),
     )
+
+
+def _has_mask(raster: Any) -> bool:
+    """Say whether a file has a mask band or alpha."""
+    return any(set(band) not in _PLAIN_MASKS for band in raster.mask_flag_enums)
 
 
 def _scaling(
