@@ -13,6 +13,7 @@ from terracausal._foundation.progress import track
 from terracausal.imagery.chips import Chips
 from terracausal.imagery.readers import ChipReader, only_sites, read_each
 from terracausal.imagery.records import ChipRecord, inspect_chip
+from terracausal.imagery.selection import looked_at_all, records_by_site
 
 Groups = tuple[tuple[int, ...], ...]
 """For each time of a new chip, the positions of the times of the old chip that went into it."""
@@ -102,7 +103,7 @@ def dates_by_site(chips: Chips) -> dict[Hashable, list[pd.Timestamp | None]]:
     """Return the date of each time of each site that has a chip, in the order of its times."""
     kept = set(chips.keys)
     found: dict[Hashable, list[pd.Timestamp | None]] = {site: [] for site in chips.keys}
-    for record in chips._records:
+    for record in chips._found:
         if record.site in kept:
             found[record.site].append(record.time)
     return found
@@ -111,7 +112,8 @@ def dates_by_site(chips: Chips) -> dict[Hashable, list[pd.Timestamp | None]]:
 def derive_chips(chips: Chips, derivation: Derivation, timing: Timing, note: str) -> Chips:
     """Return the chips that a derivation makes.
 
-    Every old chip is read once, a few at a time, to fill the manifest of the new ones.
+    Every old chip is read once, a few at a time, to fill the manifest of the new ones, and that of
+    the old ones where nobody has looked at them.
 
     Parameters
     ----------
@@ -129,9 +131,7 @@ def derive_chips(chips: Chips, derivation: Derivation, timing: Timing, note: str
     Chips
         For the same sites. Sites that have no chip keep their row of the manifest.
     """
-    old: dict[Hashable, list[ChipRecord]] = {}
-    for record in chips._records:
-        old.setdefault(record.site, []).append(record)
+    old = records_by_site(chips._found)
     new: dict[Hashable, list[ChipRecord]] = {}
     longest = max(len(old[site]) for site in chips.keys)
     step = _sites_at_once(chips, longest)
@@ -139,7 +139,11 @@ def derive_chips(chips: Chips, derivation: Derivation, timing: Timing, note: str
     for start in track(starts, note, total=len(starts)):
         sites = list(chips.keys[start : start + step])
         for site, chip in zip(sites, read_each(chips._reader, sites), strict=True):
+            if chips._is_stale:
+                old[site] = looked_at_all(old[site], chip)
             new[site] = _new_records(site, chip, old[site], derivation, timing)
+    if chips._is_stale:
+        chips._settle([record for found in old.values() for record in found])
     records = [record for site, found in old.items() for record in new.get(site, found)]
     made = Chips(
         DerivedReader(chips._reader, derivation),

@@ -55,10 +55,10 @@ class Tile:
     def read(self, read_box: ReadBox, box: Box) -> NDArray[Any]:
         """Return the stored numbers in a box of the mosaic that lies on the tile."""
 
-        def read(positions: tuple[int, ...], own: Box) -> NDArray[Any]:
+        def read_turn(positions: tuple[int, ...], own: Box) -> NDArray[Any]:
             return read_box(self.layer, positions, own)
 
-        _, read = endless(self.layer, read)
+        _, read = endless(self.layer, read_turn)
         own = (box[0] - self.left, box[1] - self.top, box[2] - self.left, box[3] - self.top)
         return read(self.positions, own)
 

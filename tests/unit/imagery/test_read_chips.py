@@ -250,7 +250,7 @@ def test_corrupt_files_are_named(tmp_path, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ChipReadError, match=r"Site 'b': .*b\.tif could not be read"):
-        read_chips(tmp_path, place("a", "b"), size_px=9)
+        read_chips(tmp_path, place("a", "b"), size_px=9).describe()
 
 
 def test_several_corrupt_files_are_counted(tmp_path):

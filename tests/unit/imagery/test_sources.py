@@ -162,7 +162,7 @@ def test_threads_and_clusters_change_nothing(tmp_path, rng):
         with pool:
             far = read_chips(tiles, sites, size_px=8, client=pool)
             np.testing.assert_array_equal(far.to_xarray().to_numpy(), everything)
-        pd.testing.assert_frame_equal(far.manifest, one.manifest)
+            pd.testing.assert_frame_equal(far.manifest, one.manifest)
 
 
 def test_a_client_must_take_work(tmp_path, rng):
@@ -454,6 +454,8 @@ def test_files_are_opened_once_per_thread(tmp_path, rng, monkeypatch):
         lambda self, uri: opened.append(uri) or whole(self, uri),
     )
     chips = read_chips(tiles, sites, size_px=8, n_jobs=1)
+    assert not opened
+    assert len(chips.manifest) == 60
     assert sorted(opened) == sorted(str(path) for path in tiles.iterdir())
     list(chips.batches(7))
     assert len(opened) == 4
@@ -518,7 +520,7 @@ def test_callables_get_the_grid_and_the_date():
     with pytest.raises(ChipReadError, match=r"Site 0: .*shape \(1, 5, 5\).*returned \(5, 5\)"):
         read_chips(
             lambda grid: np.zeros(grid.shape), sites, size_px=5, bands=["x"], resolution_m=10
-        )
+        ).describe()
 
 
 def test_a_layer_needs_one_entry_per_band():

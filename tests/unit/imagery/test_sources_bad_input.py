@@ -59,7 +59,7 @@ def test_truncated_tiles_are_named(tmp_path, share):
     path.write_bytes(whole[: int(share * len(whole))])
     who = r"Site 'Arua', 2020-01-13: " if share == 0.5 else ""
     with pytest.raises(ChipReadError, match=f"{who}.*scene_2020-01-13.tif could not be read"):
-        read_chips(path, SITES, size_px=16)
+        read_chips(path, SITES, size_px=16).describe()
 
 
 def test_what_cannot_be_read_is_marked_when_asked_for(tmp_path):
@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_marked_when_asked_for(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     sites = sites_at([40, 40], [100, 5], ["south", "north"])
     with pytest.raises(ChipReadError, match="Site 'south', 2020-01-13"):
-        read_chips(tmp_path, sites, size_px=8)
+        read_chips(tmp_path, sites, size_px=8).describe()
     chips = read_chips(tmp_path, sites, size_px=8, unreadable="mark")
     status = chips.manifest.set_index(["site", "time"])["status"]
     assert status["south"].tolist() == ["unreadable", "ok"]
@@ -172,13 +172,13 @@ def test_infinite_pixels_name_their_site(tmp_path):
     pixels[0, 100, 40] = np.inf
     path = write(tmp_path / "scene.tif", pixels)
     with pytest.raises(ChipReadError, match=r"Site 'Arua': .*scene.tif.* 1 of 512 are infinite"):
-        read_chips(path, SITES, size_px=16)
+        read_chips(path, SITES, size_px=16).describe()
 
 
 def test_integers_too_large_name_their_site(tmp_path):
     path = write(tmp_path / "scene.tif", np.full((1, 128, 128), 2**24 + 1, dtype="int32"))
     with pytest.raises(ChipReadError, match=r"Site 'Arua': .*scene.tif.*256 of 256 do not"):
-        read_chips(path, SITES, size_px=16)
+        read_chips(path, SITES, size_px=16).describe()
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_box_beyond_memory_is_not_read(tmp_path):
     lon, lat = pyproj.Transformer.from_crs(UTM, 4326, always_xy=True).transform(x, y)
     sites = pd.DataFrame({"lon": [lon], "lat": [lat]}, index=["Arua"])
     with pytest.raises(ChipReadError, match=r"Site 'Arua': .*tiny.tif .*GiB"):
-        read_chips(tmp_path / "tiny.tif", sites, size_px=16, resolution_m=10)
+        read_chips(tmp_path / "tiny.tif", sites, size_px=16, resolution_m=10).describe()
 
 
 HUGE = """
