@@ -26,7 +26,7 @@ from terracausal.imagery.source_reader import SourceReader
 from terracausal.imagery.sources.base import ImagerySource, Layer, LostFile
 from terracausal.imagery.sources.callables import CallableSource
 from terracausal.imagery.sources.cubes import CubeSource
-from terracausal.imagery.sources.files import find_files, match_sites, table_columns
+from terracausal.imagery.sources.files import find_files, match_sites, plain_path, table_columns
 from terracausal.imagery.sources.raster_files import RasterFiles, raise_all
 
 _RESOLUTION_TOLERANCE = 0.05  # share by which pixels of different files may differ in length
@@ -166,7 +166,7 @@ def read_chips(
     reader = SourceReader(opened, layers, pairs, names, reached, reading)
     chips = _chips(table, reader, (left_out, min_valid, notes), (names, shape))
     said = {
-        "source": source,
+        "source": _told_source(source),
         "size_px": size_px,
         "bands": bands,
         "resolution_m": resolution_m,
@@ -259,6 +259,13 @@ def _files(source: Any, keys: pd.Index, reading: Reading) -> tuple[ImagerySource
         unreadable=reading.unreadable,
         retries=reading.retries,
     ), notes if strangers else []
+
+
+def _told_source(source: Any) -> Any:
+    """Return a source as a store remembers it: "tiles" and "./tiles" are the same."""
+    if isinstance(source, list | tuple):
+        return [_told_source(part) for part in source]
+    return plain_path(source) if isinstance(source, str | os.PathLike) else source
 
 
 def _checked_size(size_px: int | tuple[int, int]) -> tuple[int, int]:

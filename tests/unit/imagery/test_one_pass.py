@@ -171,6 +171,18 @@ def test_an_unfinished_store_is_not_gone_on_with_when_a_file_changed(tmp_path):
     assert verify_store(root) == 5 + N_SITES // PER_SHARD
 
 
+def test_a_path_has_one_name(tmp_path, monkeypatch):
+    make_files(tmp_path / "tiles", 2)
+    monkeypatch.chdir(tmp_path)
+    sites = pd.DataFrame({"lon": [LEFT + 0.01, LEFT + 1.01], "lat": TOP - 0.01}, index=[0, 1])
+    for name, source in (("x", "tiles"), ("y", "./tiles/"), ("z", "tiles")):
+        read_chips(source, sites, size_px=SIZE).write(f"{name}.zarr")
+    assert files_of(Path("x.zarr")) == files_of(Path("y.zarr")) == files_of(Path("z.zarr"))
+    for name, source in (("u", "./tiles/*.tif"), ("v", "tiles/*.tif")):
+        read_chips(source, sites, size_px=SIZE).write(f"{name}.zarr")
+    assert files_of(Path("u.zarr")) == files_of(Path("v.zarr"))
+
+
 def test_sites_that_a_rule_leaves_out_are_known_at_once(tmp_path):
     folder, log = make_files(tmp_path / "tiles"), tmp_path / "reads"
     chips = logged_chips(folder, log, min_valid=1.0)

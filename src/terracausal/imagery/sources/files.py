@@ -42,7 +42,7 @@ def find_files(source: Any) -> list[str]:
     """
     if not isinstance(source, str | os.PathLike):
         return [path for part in source for path in find_files(part)]
-    text = os.fspath(source)
+    text = plain_path(source)
     if is_remote(text) or text.startswith("/vsi"):
         return [text]
     path = Path(text)
@@ -57,6 +57,18 @@ def find_files(source: Any) -> list[str]:
     raise ChipReadError(
         f"`source` must be a file, a folder or a glob of rasters; found nothing at {text}."
     )
+
+
+def plain_path(path: str | os.PathLike[str]) -> str:
+    """Return a path in the one way in which it is told, addresses as they are.
+
+    Examples
+    --------
+    >>> plain_path("./tiles//a.tif"), plain_path("s3://tiles/a.tif")
+    ('tiles/a.tif', 's3://tiles/a.tif')
+    """
+    text = os.fspath(path)
+    return text if is_remote(text) or text.startswith("/vsi") else str(Path(text))
 
 
 def _in_folder(folder: Path) -> list[str]:
@@ -185,7 +197,7 @@ def table_columns(table: pd.DataFrame, keys: Iterable[Hashable]) -> dict[str, li
         )
     if not len(table):
         raise ChipReadError("A table of files must have at least one row; it is empty.")
-    columns = {"path": [os.fspath(path) for path in table["path"]]}
+    columns = {"path": [plain_path(path) for path in table["path"]]}
     if "date" in table.columns:
         columns["date"] = list(table["date"])
     if "site" in table.columns:
