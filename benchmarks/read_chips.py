@@ -9,6 +9,7 @@ torchgeo is compared where it is installed.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -139,7 +140,7 @@ def blocks(files):
 
 
 def ours(source, sites, n_jobs):
-    """Open chips outside the clock, and return what reads them all once."""
+    """Plan chips outside the clock, and return what reads them all once."""
     chips = tc.read_chips(source, sites, size_px=SIZE, n_jobs=n_jobs)
 
     def read():
@@ -188,23 +189,26 @@ def compare(title, source, files, placed, repeats):
     few = min(n_sites, 300)
     windows = windows_of(files, boxes)
     started = time.perf_counter()
-    one, two = ours(source, sites, 1), ours(source, sites, 2)
+    reads = [ours(source, sites, n_jobs) for n_jobs in (1, 2)]
     opening = n_sites / (time.perf_counter() - started) * 2
     ways = {
         "naive loop": lambda: naive(files, boxes, few),
         "rasterio, windows straight through": lambda: straight(windows, n_sites),
-        "terracausal, 1 thread": one,
-        "terracausal, 2 threads": two,
+        "terracausal, 1 thread": reads[0],
+        "terracausal, 2 threads": reads[1],
     }
     other = torchgeo_reader(files, boxes, few)
     if other is not None:
         ways["torchgeo"] = other
     best = fastest(ways, repeats)
-    best["read_chips itself (plan, read, checksum)"] = opening
-    print(f"\n{title}, {n_sites} sites of {SIZE} x {SIZE} x 6 px")
+    best["read_chips itself (plan)"] = opening
+    load = os.getloadavg()[0]
+    print(f"\n{title}, {n_sites} sites of {SIZE} x {SIZE} x 6 px; load average {load:.1f}")
     for name, rate in best.items():
         print(f"  {name:42} {rate:10,.0f} chips/s  {rate / best['naive loop']:7.1f} x naive")
-    rate = max(best["terracausal, 1 thread"], best["terracausal, 2 threads"])
+    one, two = best["terracausal, 1 thread"], best["terracausal, 2 threads"]
+    rate = max(one, two)
+    print(f"  2 threads are {two / one:.2f} x one")
     print(f"  share of rasterio's speed: {rate / best['rasterio, windows straight through']:.0%}")
     decoded = fastest({"blocks": lambda: blocks(files)}, repeats)["blocks"]
     print(
