@@ -350,8 +350,8 @@ def shared_windows(
 
     Examples
     --------
-    >>> list(shared_windows([0, 10, 500], [0, 5, 0], (64, 64), 4))
-    [((0, 0, 74, 69), slice(0, 2, None)), ((500, 0, 564, 64), slice(2, 3, None))]
+    >>> list(shared_windows([0, 10, 2000], [0, 5, 0], (64, 64), 4))
+    [((0, 0, 74, 69), slice(0, 2, None)), ((2000, 0, 2064, 64), slice(2, 3, None))]
     """
     height, width = size_px
     area, limit = height * width, _WINDOW_BYTES // itemsize

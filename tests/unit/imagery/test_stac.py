@@ -334,7 +334,7 @@ def test_a_server_that_is_gone_leaves_a_complete_manifest(catalogue, sites):
     for site in found:
         np.testing.assert_array_equal(found[site][0], expected[site][0])
     with pytest.raises(ChipReadError, match=r"Site 's\d+', 2019-03-01: .*east_2019-03-01"):
-        read_chips(StacSource(items, retries=0), sites, size_px=16, unreadable="raise")
+        read_chips(StacSource(items, retries=0), sites, size_px=16, unreadable="raise").describe()
     with pytest.raises(ValueError, match=r"No site has a chip; .* could not be read, left out: \d"):
         read_chips(StacSource(items[1:], retries=0), sites, size_px=16)
 
