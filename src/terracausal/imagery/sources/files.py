@@ -197,7 +197,7 @@ def table_columns(table: pd.DataFrame, keys: Iterable[Hashable]) -> dict[str, li
         )
     if not len(table):
         raise ChipReadError("A table of files must have at least one row; it is empty.")
-    columns = {"path": [plain_path(path) for path in table["path"]]}
+    columns: dict[str, list[Any]] = {"path": [plain_path(path) for path in table["path"]]}
     if "date" in table.columns:
         columns["date"] = list(table["date"])
     if "site" in table.columns:
