@@ -1,11 +1,13 @@
 # make demo   a fresh environment, then the whole flow on a simulated study
 # make test   the same environment, then lint, types and all tests
+# make test-torchgeo   an environment with torchgeo (6 GB), then the tests of its pretrained networks
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+GEO    := .venv-torchgeo
 
-.PHONY: install demo test lint types unit doctor freeze clean
+.PHONY: install demo test test-torchgeo lint types unit doctor freeze clean
 .DEFAULT_GOAL := test
 
 # torch comes first and alone: any other package would pull the newest build with its CUDA libraries
@@ -46,9 +48,20 @@ unit: $(STAMP)
 
 test: lint types unit
 
+# torchgeo needs torchvision, whose builds go with other builds of torch than ours
+$(GEO)/.installed: pyproject.toml
+	test -x $(GEO)/bin/python || $(PYTHON) -m venv $(GEO)
+	$(GEO)/bin/pip install --quiet --editable '.[torchgeo,pretrained]' pytest pytest-timeout
+	touch $@
+
+test-torchgeo:
+	@if test ! -e $(GEO)/.installed && test $$(df -Pk . | awk 'NR == 2 {print $$4}') -lt 10485760; then \
+	  echo "skipped: the environment of torchgeo takes 6 GB, and less than 10 GB are free here"; \
+	else $(MAKE) $(GEO)/.installed && OMP_NUM_THREADS=1 $(GEO)/bin/pytest tests/torchgeo; fi
+
 freeze: $(STAMP)
 	@echo "# Every version that a fresh environment gets; regenerate with: make freeze"
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(GEO) demo build dist .mypy_cache .ruff_cache .pytest_cache

@@ -15,19 +15,27 @@ _DOORS = {
     "DRLearner": "effects",
     "Estimate": "study",
     "Folds": "study",
+    "LocationEncoder": "encoders",
+    "MultiScaleEncoder": "encoders",
     "Nuisances": "nuisance",
+    "PretrainedEncoder": "encoders",
     "RandomConvEncoder": "encoders",
+    "RandomNetworkEncoder": "encoders",
     "Report": "report",
     "Scores": "nuisance",
+    "SequenceEncoder": "encoders",
     "Study": "study",
     "StudyData": "study",
     "TargetingResult": "evaluation",
+    "TrainedEncoder": "encoders",
     "average_effect": "effects",
     "cross_fit": "nuisance",
     "doubly_robust_scores": "nuisance",
+    "embed": "encoders",
     "load_dataset": "datasets",
-    "rank_weighted_effect": "evaluation",
+    "load_embeddings": "encoders",
     "open_chips": "imagery",
+    "rank_weighted_effect": "evaluation",
     "read_chips": "imagery",
     "simulate_study": "simulate",
 }
@@ -52,7 +60,15 @@ if TYPE_CHECKING:
     from terracausal.effects import DRLearner as DRLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.encoders import BandStatisticsEncoder as BandStatisticsEncoder
+    from terracausal.encoders import LocationEncoder as LocationEncoder
+    from terracausal.encoders import MultiScaleEncoder as MultiScaleEncoder
+    from terracausal.encoders import PretrainedEncoder as PretrainedEncoder
     from terracausal.encoders import RandomConvEncoder as RandomConvEncoder
+    from terracausal.encoders import RandomNetworkEncoder as RandomNetworkEncoder
+    from terracausal.encoders import SequenceEncoder as SequenceEncoder
+    from terracausal.encoders import TrainedEncoder as TrainedEncoder
+    from terracausal.encoders import embed as embed
+    from terracausal.encoders import load_embeddings as load_embeddings
     from terracausal.evaluation import TargetingResult as TargetingResult
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
     from terracausal.imagery import Chips as Chips

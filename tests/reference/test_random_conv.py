@@ -19,7 +19,7 @@ def landscape(n_sites, n_bands, height, width, n_times=1, seed=0):
     return smooth * (1 + level / 50) + level
 
 
-def plain(pixels, encoder):
+def plain(pixels, encoder, pooling="mean"):
     """Return the mean over times of the two-sided formula, for pixels without NaN."""
     n_sites, n_times = pixels.shape[:2]
     mean, scale = (
@@ -31,7 +31,10 @@ def plain(pixels, encoder):
     z = torch.nn.functional.conv2d(
         standard, torch.from_numpy(encoder.filters_), torch.from_numpy(encoder.bias_)
     )
-    both = torch.cat([torch.relu(z).mean((2, 3)), torch.relu(-z).mean((2, 3))], dim=1)
+    sides = torch.relu(z), torch.relu(-z)
+    both = torch.cat(
+        [side.mean((2, 3)) if pooling == "mean" else side.amax((2, 3)) for side in sides], dim=1
+    )
     return both.reshape(n_sites, n_times, -1).mean(dim=1).numpy()
 
 
@@ -58,6 +61,16 @@ def test_equal_to_the_plain_formula(n_sites, n_bands, height, width, patch_px, n
     assert found.min() >= 0
 
 
+@pytest.mark.parametrize(("height", "width", "patch_px"), [(12, 9, 3), (90, 150, 4), (7, 7, 7)])
+def test_maxima_equal_to_the_plain_formula(height, width, patch_px):
+    pixels = landscape(3, 2, height, width, n_times=2)
+    chips = Chips.from_arrays(pixels, sites=list("abc"), bands=["red", "nir"])
+    encoder = RandomConvEncoder(600, patch_px=patch_px, pooling="max", random_state=0)
+    found = encoder.fit_transform(chips).to_numpy()
+    # responses of single windows reach further than their means
+    np.testing.assert_allclose(found, plain(pixels, encoder, "max"), rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def test_several_times_are_averaged():
     pixels = landscape(3, 2, 12, 12, n_times=4)
     chips = Chips.from_arrays(pixels, sites=list("abc"), bands=["red", "nir"])
@@ -67,23 +80,26 @@ def test_several_times_are_averaged():
 
 
 @pytest.mark.parametrize("share", [0.002, 0.02])
-def test_windows_that_touch_a_gap_are_left_out(share):
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_windows_that_touch_a_gap_are_left_out(share, pooling):
     pixels = landscape(4, 2, 40, 60)  # 40 x 58 windows: two strips
     pixels[np.random.default_rng(0).random(pixels.shape) < share] = np.nan
     chips = Chips.from_arrays(pixels, sites=list("abcd"), bands=["red", "nir"])
-    encoder = RandomConvEncoder(n_features=20, random_state=2).fit(chips)
+    encoder = RandomConvEncoder(n_features=20, pooling=pooling, random_state=2).fit(chips)
     found = encoder.transform(chips).to_numpy()
     for row, image in enumerate(pixels[:, 0]):
         standard = (image.astype(np.float32) - encoder.mean_[:, None, None]) / encoder.scale_[
             :, None, None
         ]
-        sums, count = np.zeros(20), 0
+        sums, peaks, count = np.zeros(20), np.zeros(20), 0
         for top in range(38):
             for left in range(58):
                 window = standard[:, top : top + 3, left : left + 3]
                 if not np.isnan(window).any():
                     z = (encoder.filters_ * window).sum(axis=(1, 2, 3)) + encoder.bias_
                     sums += np.maximum(np.concatenate([z, -z]), 0)
+                    peaks = np.maximum(np.concatenate([z, -z]), peaks)
                     count += 1
         assert 0 < count < 38 * 58
-        np.testing.assert_allclose(found[row], sums / count, rtol=0, atol=TOLERANCE)
+        expected = sums / count if pooling == "mean" else peaks
+        np.testing.assert_allclose(found[row], expected, rtol=TOLERANCE, atol=TOLERANCE)

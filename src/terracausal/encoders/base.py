@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from terracausal._foundation.errors import BandError, list_some
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import canonical_order
 from terracausal.encoders.reduction import PrincipalComponents, fit_components
+from terracausal.encoders.streaming import read_ahead
 from terracausal.imagery import Chips
 from terracausal.imagery.dates import describe_image_dates
 
@@ -222,8 +224,10 @@ class ChipEncoder(TransformerMixin, BaseEstimator):
     def _rows(self, chips: Chips) -> NDArray[np.float64]:
         """Return the features (n_sites, n_features) before any reduction, without NaN."""
         size = self._sites_at_once()
-        steps = track(read_batches(chips, size), "encoding chips", total=-(-chips.n_sites // size))
-        return np.concatenate([self._checked(batch.keys, self._encode(batch)) for batch in steps])
+        with closing(read_ahead(read_batches(chips, size))) as batches:
+            steps = track(batches, "encoding chips", total=-(-chips.n_sites // size))
+            rows = [self._checked(batch.keys, self._encode(batch)) for batch in steps]
+        return np.concatenate(rows)
 
     def _checked(self, keys: pd.Index, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         bad_site, bad_column = np.nonzero(np.isnan(rows))
@@ -259,9 +263,11 @@ def read_batches(chips: Chips, batch_size: int) -> Iterator[ChipBatch]:
         points = places.to_crs(4326).geometry
         lon_lat = np.column_stack([points.x, points.y])
     days = np.full((chips.n_sites, chips.n_times), "NaT", dtype="datetime64[D]")
-    for row, key in enumerate(chips.keys):
-        dates = chips.times_of(key)
-        days[row, : len(dates)] = dates.to_numpy().astype("datetime64[D]")
+    known_images = chips.manifest
+    row = chips.keys.get_indexer(pd.Index(known_images["site"]))
+    place = known_images.groupby("site", sort=False).cumcount().to_numpy()
+    seen = row >= 0  # sites without a chip are in the manifest as well
+    days[row[seen], place[seen]] = known_images["time"].to_numpy()[seen].astype("datetime64[D]")
     start = 0
     for keys, pixels in chips.batches(batch_size):
         here = slice(start, start + len(keys))
@@ -315,6 +321,8 @@ def plain(value: Any) -> Any:
     """Turn a setting into something that prints and compares without this package."""
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(item) for name, item in vars(value).items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return value.item() if isinstance(value, np.generic) else type(value).__name__

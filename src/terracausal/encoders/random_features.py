@@ -8,7 +8,8 @@ Coates, A. and Ng, A. (2012). Learning feature representations with k-means. In:
 Tricks of the Trade, 561-580. https://doi.org/10.1007/978-3-642-35289-8_30
 
 With z a filter response, both signs cost one convolution: relu(-z) = relu(z) - z, and the mean of z
-over a chip is the filter applied to the mean window, because z is linear in the pixels.
+over a chip is the filter applied to the mean window, because z is linear in the pixels. The maxima
+of relu(z) and relu(-z) follow from the largest and the smallest z.
 
 Deviation from Rolf et al.: windows are centred by the mean window of the fitted chips, not each by
 its own mean. Their centring makes every feature blind to the brightness of a place, which for one
@@ -18,7 +19,7 @@ band (night lights, a vegetation index) leaves texture alone.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ WHITENING_SHARE = 1e-3
 # Responses are standardised, so a bias of -1 lets relu(z) see windows that resemble the filter by
 # more than one standard deviation, while relu(-z) stays close to linear.
 RESPONSE_BIAS = -1.0
+
+Pooling: TypeAlias = Literal["mean", "max", "both"]
 
 _FILTERS_AT_ONCE = 256
 _WINDOWS_AT_ONCE = 2048  # with the above, a block of responses has 2 MB and stays in the cache
@@ -112,13 +115,15 @@ class FeaturePool:
     ----------
     filters : Filters
         What to convolve with.
+    pooling : {"mean", "max", "both"}, default='mean'
+        What is told of the responses at all positions.
     device : str, default='cpu'
         A torch device.
     """
 
-    def __init__(self, filters: Filters, device: str = "cpu") -> None:
+    def __init__(self, filters: Filters, pooling: Pooling = "mean", device: str = "cpu") -> None:
         torch = require("torch", needed_by="RandomConvEncoder")
-        n_filters, n_bands, self.patch_px, _ = filters.weights.shape
+        n_filters, _, self.patch_px, _ = filters.weights.shape
         # channels last: a window is then patch_px runs of patch_px * n_bands neighbouring numbers
         flat = filters.weights.transpose(0, 2, 3, 1).reshape(n_filters, -1)
         with_bias = np.concatenate([flat, filters.bias[:, None]], axis=1)
@@ -130,7 +135,9 @@ class FeaturePool:
             torch.from_numpy(np.ascontiguousarray(block.T)).to(self._device)
             for block in np.split(with_bias, range(_FILTERS_AT_ONCE, n_filters, _FILTERS_AT_ONCE))
         ]
-        self._shape = (n_filters, n_bands)
+        self._n_filters = n_filters
+        self._means, self._extremes = pooling != "max", pooling != "mean"
+        self.n_features = 2 * n_filters * (self._means + self._extremes)
 
     def encode(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the features of many frames, on as many threads as torch would use.
@@ -146,7 +153,7 @@ class FeaturePool:
 
         Returns
         -------
-        ndarray of shape (n_frames, 2 * n_filters)
+        ndarray of shape (n_frames, n_features)
             As from `features`.
         """
         tasks = [
@@ -162,7 +169,7 @@ class FeaturePool:
             return np.stack([self.features(frame) for frame in frames])
 
     def features(self, frame: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the mean of relu(z) and of relu(-z) over the complete windows of a frame.
+        """Return what relu(z) and relu(-z) are over the complete windows of a frame.
 
         Parameters
         ----------
@@ -171,23 +178,29 @@ class FeaturePool:
 
         Returns
         -------
-        ndarray of shape (2 * n_filters,)
-            First the positive, then the negative side; NaN if no window is complete.
+        ndarray of shape (n_features,)
+            The means of relu(z), of relu(-z), then the maxima of both, as far as they are asked
+            for; NaN if no window is complete.
         """
-        n_filters = self._shape[0]
-        positive, window_sum, n_windows = np.zeros(n_filters), 0.0, 0
+        positive, window_sum, n_windows = np.zeros(self._n_filters), 0.0, 0
+        reached = np.zeros(2 * self._n_filters)  # the least that a relu can be
         with self._torch.no_grad():
             for windows in self._strips(frame):
-                positive += self._positive_sums(windows)
+                sums, peaks = self._pool(windows)
+                positive += sums
+                reached = np.maximum(reached, peaks)
                 window_sum = window_sum + windows.sum(0, dtype=self._torch.float64).cpu().numpy()
                 n_windows += len(windows)
         if n_windows == 0:
-            return np.full(2 * n_filters, np.nan)
+            return np.full(self.n_features, np.nan)
+        if not self._means:
+            return reached
         positive /= n_windows
         # einsum and not @: waking the threads of a second BLAS would stall those of torch
         response = np.einsum("fd,d->f", self._linear, window_sum / n_windows)
         # rounding must not turn a mean of relu below 0
-        return np.concatenate([positive, np.maximum(positive - response, 0.0)])
+        parts = [positive, np.maximum(positive - response, 0.0)]
+        return np.concatenate([*parts, reached] if self._extremes else parts)
 
     def _strips(self, frame: NDArray[np.float32]) -> Any:
         """Yield the complete windows of horizontal strips, each row a window and a final 1."""
@@ -214,10 +227,27 @@ class FeaturePool:
             if len(windows):
                 yield windows
 
-    def _positive_sums(self, windows: Any) -> NDArray[np.float64]:
-        """Return the sum of relu(z) over windows (n_windows, d + 1), shape (n_filters,)."""
-        sums = [self._torch.mm(windows, block).clamp_min_(0).sum(0) for block in self._blocks]
-        return np.asarray(self._torch.cat(sums).cpu().numpy(), dtype=np.float64)
+    def _pool(self, windows: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the sum of relu(z) over windows (n_windows, d + 1), and the largest z and -z.
+
+        Shapes (n_filters,) and (2 * n_filters,); 0 where it is not asked for.
+        """
+        sums, highest, lowest = [], [], []
+        for block in self._blocks:
+            z = self._torch.mm(windows, block)
+            if self._extremes:
+                highest.append(z.amax(0))
+                lowest.append(z.amin(0))
+            if self._means:
+                sums.append(z.clamp_min_(0).sum(0))
+        none = np.zeros(self._n_filters)
+        if not self._extremes:
+            return self._joined(sums), np.concatenate([none, none])
+        peaks = np.concatenate([self._joined(highest), -self._joined(lowest)])
+        return self._joined(sums) if self._means else none, peaks
+
+    def _joined(self, parts: list[Any]) -> NDArray[np.float64]:
+        return np.asarray(self._torch.cat(parts).cpu().numpy(), dtype=np.float64)
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,15 @@
 """Principal components of embeddings: fewer columns, learned on the fitted sites alone."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from terracausal.plotting import plot_explained_variance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -20,25 +25,52 @@ class PrincipalComponents:
     directions : ndarray of shape (n_components, n_features)
         Loadings on standardised features; each row has unit length, or unit-variance projections
         where whitened. The largest loading of each is positive.
-    explained_variance_ratio : ndarray of shape (n_components,)
-        Share of the variance of the standardised features.
+    variance_shares : ndarray of shape (n_possible,)
+        Share of the variance of the standardised features, for every component that the fitted
+        sites allow; the first `n_components` are kept.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).normal(size=(50, 4))
+    >>> components = fit_components(rows, 2)
+    >>> components.transform(rows).shape, components.explained_variance_ratio.shape
+    ((50, 2), (2,))
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     directions: NDArray[np.float64]
-    explained_variance_ratio: NDArray[np.float64]
+    variance_shares: NDArray[np.float64]
 
     @property
     def n_components(self) -> int:
         """Number of components."""
         return len(self.directions)
 
+    @property
+    def explained_variance_ratio(self) -> NDArray[np.float64]:
+        """Share of the variance of the standardised features, by component that is kept."""
+        return self.variance_shares[: self.n_components]
+
     def transform(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the components (n_sites, n_components) of rows (n_sites, n_features)."""
-        standard = (rows - self.mean) / self.scale
+        standard = np.ascontiguousarray((rows - self.mean) / self.scale)
         # einsum: the product of one row must not depend on how many rows there are
         return np.asarray(np.einsum("sf,cf->sc", standard, self.directions))
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw how much variance the first components explain together, and how many are kept.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return plot_explained_variance(self.variance_shares, self.n_components, ax)
 
     def description(self) -> dict[str, Any]:
         """Return plain values that describe the projection."""
@@ -80,6 +112,7 @@ def fit_components(
     >>> fit_components(rows, 2, whiten=True).transform(rows).std(axis=0).round(6).tolist()
     [1.0, 1.0]
     """
+    rows = np.ascontiguousarray(rows)  # the layout in memory must not reach a digit
     n_sites, n_features = rows.shape
     most = min(n_sites - 1, n_features)
     if n_components > most:
@@ -103,4 +136,4 @@ def fit_components(
     kept = kept * np.sign(kept[np.arange(len(kept)), np.abs(kept).argmax(axis=1)])[:, None]
     if whiten:
         kept = kept / (singular[:n_components, None] / np.sqrt(n_sites))
-    return PrincipalComponents(mean, scale, kept, share[:n_components])
+    return PrincipalComponents(mean, scale, kept, share[:most])

@@ -42,6 +42,7 @@ __all__ = [
     "Reading",
     "SceneClassMask",
     "StacSource",
+    "centre_crop",
     "composite_chips",
     "index_chips",
     "mask_chips",

@@ -104,6 +104,7 @@ class Chips:
         self._notes = notes
         self._arguments: dict[str, Any] = {}
         self._is_stale = False
+        self._by_site: dict[Hashable, list[ChipRecord]] = {}
 
     @classmethod
     def from_arrays(
@@ -256,7 +257,7 @@ class Chips:
     def _settle(self, records: Sequence[ChipRecord]) -> None:
         """Keep what was found in all pixels."""
         self._found = tuple(records)
-        self._is_stale = False
+        self._is_stale, self._by_site = False, {}
 
     def times_of(self, site: Hashable) -> pd.DatetimeIndex:
         """Return the dates of the images of one site, NaT where undated.
@@ -394,11 +395,11 @@ class Chips:
             )
         if not len(wanted):
             raise ValueError("`sites` must name at least one site; it is empty.")
-        by_site = records_by_site(self._found)
+        self._by_site = self._by_site or records_by_site(self._found)
         return self._derived(
             only_sites(self._reader, list(wanted)),
             self._sites.loc[wanted],
-            [record for site in wanted for record in by_site[site]],
+            [record for site in wanted for record in self._by_site[site]],
         )
 
     def _with_bands(self, bands: Sequence[str]) -> "Chips":

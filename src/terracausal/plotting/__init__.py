@@ -5,17 +5,33 @@ it draws on a figure of its own that pyplot does not know, so loops leave no fig
 with ``ax.figure`` in a notebook or ``ax.figure.savefig(...)``.
 """
 
+from terracausal.plotting.autocorrelation import plot_autocorrelation
+from terracausal.plotting.balance import plot_balance
+from terracausal.plotting.calibration import plot_calibration
 from terracausal.plotting.chips import plot_chips, stretch_chips
 from terracausal.plotting.effect_map import plot_effect_map
+from terracausal.plotting.embeddings import (
+    plot_cloud,
+    plot_explained_variance,
+    plot_filter_rows,
+)
 from terracausal.plotting.intervals import plot_intervals
 from terracausal.plotting.overlap import plot_overlap
 from terracausal.plotting.targeting import plot_targeting_curve
+from terracausal.plotting.trimmed_map import plot_trimmed_map
 
 __all__ = [
+    "plot_autocorrelation",
+    "plot_balance",
+    "plot_calibration",
     "plot_chips",
+    "plot_cloud",
     "plot_effect_map",
+    "plot_explained_variance",
+    "plot_filter_rows",
     "plot_intervals",
     "plot_overlap",
     "plot_targeting_curve",
+    "plot_trimmed_map",
     "stretch_chips",
 ]

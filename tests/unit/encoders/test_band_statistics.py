@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from terracausal._foundation.errors import BandError
 from terracausal.encoders import BandStatisticsEncoder
-from terracausal.imagery import Chips
+from terracausal.imagery import Chips, index_chips
 
 BANDS = ["red", "nir"]
 
@@ -80,6 +81,54 @@ def test_band_without_pixels_names_site_and_column():
         BandStatisticsEncoder(quantiles=()).fit_transform(chips_of(pixels))
 
 
+def test_moments_are_those_of_scipy():
+    pixels = np.random.default_rng(1).gamma(2, size=(4, 1, 2, 8, 8)).astype(np.float32)
+    pixels[0, 0, 0, :3] = np.nan
+    encoder = BandStatisticsEncoder((), moments=("kurtosis", "skewness"))
+    table = encoder.fit_transform(chips_of(pixels))
+    assert list(table.columns[:2]) == ["red_kurtosis", "red_skewness"]
+    for site, image in enumerate(pixels[:, 0].astype(float)):
+        for band, layer in zip(BANDS, image, strict=True):
+            seen = layer[~np.isnan(layer)]
+            assert table.loc[site, f"{band}_skewness"] == pytest.approx(stats.skew(seen))
+            assert table.loc[site, f"{band}_kurtosis"] == pytest.approx(stats.kurtosis(seen))
+
+
+def test_equal_pixels_have_no_skewness():
+    # 0.1 in float32: its mean is not exact
+    table = BandStatisticsEncoder((), moments=("skewness", "kurtosis")).fit_transform(
+        chips_of(np.full((2, 1, 2, 7, 9), 0.1))
+    )
+    assert (table == 0).all(axis=None)
+
+
+def test_indices_by_name_are_those_of_index_chips():
+    pixels = reflectance()
+    encoder = BandStatisticsEncoder(indices=("NDVI",), moments=("mean", "sd", "skewness"))
+    table = encoder.fit_transform(chips_of(pixels))
+    assert list(table.columns[-3:]) == ["NDVI_mean", "NDVI_sd", "NDVI_skewness"]
+    ndvi = BandStatisticsEncoder(moments=("mean", "sd", "skewness")).fit_transform(
+        index_chips(chips_of(pixels), "NDVI")
+    )
+    for name in table.columns[-3:]:
+        np.testing.assert_array_equal(table[name], ndvi[name])
+    difference = BandStatisticsEncoder(normalized_differences=(("nir", "red"),))
+    same = difference.fit_transform(chips_of(pixels))["nd_nir_red_mean"]
+    np.testing.assert_allclose(table["NDVI_mean"], same, rtol=1e-6)
+
+
+def test_valid_share_of_each_band_at_the_times_with_data():
+    pixels = reflectance(n_times=3)  # 42 pixels
+    pixels[0, 0, 0, 0] = np.nan
+    pixels[0, 2] = np.nan
+    pixels[1, 1, 1, :5] = np.nan
+    table = BandStatisticsEncoder(valid_share=True).fit_transform(chips_of(pixels))
+    assert list(table.columns[-2:]) == ["red_valid", "nir_valid"]
+    assert table.loc[0, "red_valid"] == pytest.approx((35 / 42 + 1) / 2)
+    assert table.loc[0, "nir_valid"] == 1
+    assert table.loc[1, "nir_valid"] == pytest.approx((1 + 7 / 42 + 1) / 3)
+
+
 @pytest.mark.parametrize(
     ("setting", "error", "message"),
     [
@@ -91,6 +140,13 @@ def test_band_without_pixels_names_site_and_column():
             "needs the bands 'swir'; the chips have 'red', 'nir'",
         ),
         ({"normalized_differences": ("nir",)}, ValueError, "pairs of band names; got 'nir'"),
+        ({"indices": ("NDWI",)}, BandError, "NDWI needs the bands 'green', 'nir'; 'green' not"),
+        ({"indices": ("NDXI",)}, ValueError, "`indices` must be one of .*; got 'NDXI'"),
+        ({"indices": "NDVI"}, TypeError, "`indices` must be a tuple of names; got 'NDVI'"),
+        ({"indices": ("NDVI", "NDVI")}, ValueError, "'NDVI_mean', 'NDVI_sd' would stand"),
+        ({"moments": ("mean", "mode")}, ValueError, "`moments` must be one of .*; got 'mode'"),
+        ({"moments": "mean"}, TypeError, "`moments` must be a tuple of names; got 'mean'"),
+        ({"moments": (), "quantiles": ()}, ValueError, "no statistic is asked for"),
     ],
 )
 def test_settings_are_checked(setting, error, message):
