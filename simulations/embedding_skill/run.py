@@ -100,6 +100,16 @@ ENTRIES = {
     "random features, 3 px, max": Entry(random_conv(pooling="max")),
     "random features, 3 px, mean and max": Entry(random_conv(pooling="both")),
     "random features, 3 px, 64 components": Entry(random_conv(n_components=64)),
+    "random features, 16 and 32 px of the chip": Entry(
+        tc.MultiScaleEncoder(random_conv(), sizes_px=(16, 32))
+    ),
+    "128 random features, 16 and 32 px, width of one": Entry(
+        tc.MultiScaleEncoder(
+            tc.RandomConvEncoder(128, random_state=0), sizes_px=(16, 32), equal_width=True
+        )
+    ),
+    "random convolutional network": Entry(tc.RandomNetworkEncoder("cnn", random_state=0)),
+    "random transformer": Entry(tc.RandomNetworkEncoder("vit", random_state=0)),
     "CLIP-RSICD (stored)": Entry(clip_rsicd, tasks=("uganda_yop",)),
 }
 

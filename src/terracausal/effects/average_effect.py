@@ -7,22 +7,30 @@ import numpy as np
 from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import OverlapError
 from terracausal.effects import averages
+from terracausal.effects.arm_means import Parts, arm_means, contrast
 from terracausal.effects.averages import Ratio
 from terracausal.nuisance import Scores
-from terracausal.study import Dependence, Estimate
-from terracausal.study.estimate import Kernel, StdErrorKind
+from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.units import Kernel, StdErrorKind
 
 Target = Literal["all", "treated", "control", "overlap"]
-Method = Literal["aipw", "hajek", "ipw", "plr", "difference_in_means"]
+Method = Literal["aipw", "tmle", "tmle_linear", "hajek", "ipw", "plr", "difference_in_means"]
+Measure = Literal["difference", "ratio", "odds_ratio"]
 
 _TARGETS = ("all", "treated", "control", "overlap")
 _METHODS = {
     "aipw": "augmented inverse propensity weighting (doubly robust)",
+    "tmle": "targeted maximum likelihood, logistic fluctuation (doubly robust)",
+    "tmle_linear": "targeted maximum likelihood, linear fluctuation (doubly robust)",
     "hajek": "inverse propensity weighting, normalised in each arm (Hajek)",
     "ipw": "inverse propensity weighting (Horvitz-Thompson)",
     "plr": "partially linear regression (residual on residual)",
     "difference_in_means": "difference in means",
 }
+_MEASURES = {"difference": "{}", "ratio": "ratio of means: {}", "odds_ratio": "odds ratio: {}"}
+_FEW_UNITS = 10
+_MIN_DISJOINT = 5  # with fewer units in an arm, arms are disjoint by chance
+_ARMS = ((0, "control"), (1, "treated"))
 _WORDS = {
     "all": ("ate", "average effect on {population}"),
     "treated": ("att", "average effect on the treated ({population})"),
@@ -36,6 +44,7 @@ def average_effect(
     target: Target = "all",
     method: Method = "aipw",
     *,
+    measure: Measure = "difference",
     std_error: StdErrorKind | None = None,
     cutoff_m: float | None = None,
     kernel: Kernel = "bartlett",
@@ -49,10 +58,16 @@ def average_effect(
     target : {"all", "treated", "control", "overlap"}, default="all"
         The population: all units (ATE), the treated (ATT), the controls (ATC), or units weighted
         by how well both arms overlap (ATO), which is safest under poor overlap.
-    method : {"aipw", "hajek", "ipw", "plr", "difference_in_means"}, default="aipw"
-        "aipw" is doubly robust. "hajek" and "ipw" use propensities only. "plr" uses residuals, and
-        its target is always "overlap". "difference_in_means" uses neither, adjusts for strata
-        if the study has any, and is for experiments.
+    method : str, default="aipw"
+        "aipw" is doubly robust, as are "tmle", whose means stay within the observed range of the
+        outcome, and "tmle_linear", which is AIPW with normalised weights. "hajek" and "ipw" use
+        propensities only. "plr" uses residuals, and its target is always "overlap".
+        "difference_in_means" uses neither, adjusts for strata if the study has any, and is for
+        experiments.
+    measure : {"difference", "ratio", "odds_ratio"}, default="difference"
+        What is compared between the mean outcomes with and without treatment: for an outcome of 0
+        and 1 the risk difference, risk ratio or odds ratio; for counts the difference or ratio of
+        rates. Intervals of ratios are formed for their logarithm.
     std_error : {"hc", "cluster", "conley"}, default=None
         None clusters whenever units share a site or a cluster.
     cutoff_m : float, default=None
@@ -63,13 +78,22 @@ def average_effect(
     Returns
     -------
     Estimate
-        One term, named ate, att, atc, ato or difference.
+        One term, named ate, att, atc, ato or difference, with the measure where it is a ratio. The
+        median where cross-fitting was repeated (`repeat_cross_fit`).
+
+    Raises
+    ------
+    OverlapError
+        No treated unit has a propensity as low as that of any control: there is no overlap at all,
+        and target="overlap" is the effect that remains.
 
     Notes
     -----
     For target="overlap" the doubly robust method and partially linear regression are the same
     estimator, because the overlap weights are estimated too. Standard errors of "hajek" and "ipw"
-    take the propensity as known, which is conservative for the ATE when it is estimated.
+    take the propensity as known, which is conservative for the ATE when it is estimated. TMLE:
+    van der Laan & Rubin (2006), doi:10.2202/1557-4679.1043, with nuisances and one fluctuation from
+    cross-fitting (Zheng & van der Laan 2011).
 
     Examples
     --------
@@ -82,6 +106,15 @@ def average_effect(
     """
     check_choice("target", target, _TARGETS)
     check_choice("method", method, tuple(_METHODS))
+    check_choice("measure", measure, tuple(_MEASURES))
+    _check_combination(target, method, measure, stratified="stratum" in scores.table)
+    dependence = None if std_error is None else Dependence(std_error, cutoff_m, kernel)
+    runs = (scores, *scores.repeats)
+    return median_estimate([_estimate(run, target, method, measure, dependence) for run in runs])
+
+
+def _check_combination(target: str, method: str, measure: str, *, stratified: bool) -> None:
+    """Refuse combinations that have no meaning, before anything is computed."""
     if method in ("plr", "difference_in_means") and target not in ("all", "overlap"):
         raise ValueError(
             f"method={method!r} has one estimand of its own; got target={target!r}. Use "
@@ -89,7 +122,27 @@ def average_effect(
         )
     if method == "difference_in_means" and target != "all":
         raise ValueError("method='difference_in_means' takes target='all'; got 'overlap'.")
-    found = _compute(scores, target, method)
+    if method in ("tmle", "tmle_linear") and target == "overlap":
+        raise ValueError(f"method={method!r} has no target='overlap'; use method='aipw'.")
+    if measure != "difference" and (method == "plr" or (method, target) == ("aipw", "overlap")):
+        raise ValueError(
+            f"method={method!r} estimates a difference with target={target!r}; got "
+            f"measure={measure!r}. Use method='hajek', target='overlap'."
+        )
+    if measure != "difference" and method == "difference_in_means" and stratified:
+        raise ValueError(
+            f"method='difference_in_means' adjusts for strata, which has no measure={measure!r}. "
+            "Use method='hajek' with the known propensity, or method='aipw'."
+        )
+
+
+def _estimate(
+    scores: Scores, target: str, method: str, measure: str, dependence: Dependence | None
+) -> Estimate:
+    """Return the estimate from one run of cross-fitting."""
+    if target != "overlap" and method not in ("plr", "difference_in_means"):
+        _refuse_without_overlap(scores)
+    found = _compute(scores, target, method, measure)
     if not np.isfinite(found.value):
         raise OverlapError(
             f"The {method} estimate for target={target!r} is not finite: the arm weights add up "
@@ -104,23 +157,56 @@ def average_effect(
         notes = (*notes, *_stratum_notes(scores))
     elif method == "plr" or target == "overlap":
         assumptions = tuple(text for text in assumptions if not text.startswith("overlap"))
+    if measure != "difference":
+        term = measure if term == "difference" else f"{term} {measure.replace('_', ' ')}"
     return Estimate(
         np.array([found.value]),
         found.influence[:, None],
         scores.frame,
         (term,),
-        estimand,
+        _MEASURES[measure].format(estimand),
         _METHODS[method],
-        None if std_error is None else Dependence(std_error, cutoff_m, kernel),
+        dependence,
         assumptions,
-        notes,
+        (*notes, *_few_notes(scores)),
         _count_parameters(scores, target, method),
+        "identity" if measure == "difference" else "log",
     )
 
 
-def _compute(scores: Scores, target: str, method: str) -> Ratio:
+def _refuse_without_overlap(scores: Scores) -> None:
+    """Refuse averages over units of which none could be compared with the other arm."""
+    if not {"propensity", "treatment"} <= set(scores.table.columns):
+        return
+    e, w = scores.table["propensity"], scores.table["treatment"]
+    treated, control = e[w == 1], e[w == 0]
+    if min(len(treated), len(control)) < _MIN_DISJOINT or treated.min() <= control.max():
+        return
+    raise OverlapError(
+        "Treated and control units do not overlap at all: the propensities of the "
+        f"{len(control):,} controls reach {control.max():.4f}, those of the {len(treated):,} "
+        f"treated begin at {treated.min():.4f}. Their averages rest on extrapolation. Use "
+        "target='overlap', the effect where the arms are closest, or fewer confounders."
+    )
+
+
+def _few_notes(scores: Scores) -> tuple[str, ...]:
+    """Warn of arms that are too small for normal intervals."""
+    if "treatment" not in scores.table:
+        return ()
+    counts = {word: int((scores.table["treatment"] == arm).sum()) for arm, word in _ARMS}
+    return tuple(
+        f"only {count} {word} units: intervals from a normal or t distribution are not reliable"
+        for word, count in counts.items()
+        if count < _FEW_UNITS
+    )
+
+
+def _compute(scores: Scores, target: str, method: str, measure: str) -> Ratio:
     """Pick the columns that the method needs and call its formula."""
     v = scores.weight
+    if measure != "difference" or method in ("tmle", "tmle_linear"):
+        return contrast(*_arm_means(scores, target, method), measure)
     needed_by = f"average_effect with target={target!r} and method={method!r}"
 
     def get(*names: str) -> list[averages.Floats]:
@@ -142,6 +228,19 @@ def _compute(scores: Scores, target: str, method: str) -> Ratio:
     if method == "plr" or target == "overlap":
         return averages.partially_linear(y, w, e, mu0, mu1, v)
     return averages.augmented(y, w, e, mu0, mu1, v, target)
+
+
+def _arm_means(scores: Scores, target: str, method: str) -> tuple[Ratio, Ratio]:
+    """Return the mean outcomes without and with treatment."""
+    needed_by = f"average_effect with target={target!r} and method={method!r}"
+    y, w = (scores.column(name, needed_by) for name in ("outcome", "treatment"))
+    e = mu0 = mu1 = np.zeros_like(y)
+    if method != "difference_in_means":
+        e = scores.column("propensity", needed_by)
+    if method in ("aipw", "tmle", "tmle_linear"):
+        mu0 = scores.column("outcome_control", needed_by)
+        mu1 = scores.column("outcome_treated", needed_by)
+    return arm_means(Parts(y, w, e, mu0, mu1, scores.weight), target, method)
 
 
 def _count_parameters(scores: Scores, target: str, method: str) -> int:

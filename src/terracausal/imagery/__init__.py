@@ -2,6 +2,7 @@
 
 from terracausal.imagery.chips import Chips
 from terracausal.imagery.composites import composite_chips
+from terracausal.imagery.cropping import centre_crop
 from terracausal.imagery.displacement import DisplacementRule, plausible_centres
 from terracausal.imagery.indices import index_chips
 from terracausal.imagery.masks import (

@@ -1,20 +1,20 @@
 """Outcome and treatment predicted for units that the learners have not seen."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from terracausal._foundation.checks import check_same_index
+from terracausal._foundation.checks import check_count, check_same_index
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
+from terracausal.nuisance.components import check_components, reduce_columns
+from terracausal.nuisance.defaults import outcome_learner_of, propensity_learner_of
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
-from terracausal.nuisance.learners import ClusterLogistic, ClusterRidge
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
 
@@ -37,6 +37,8 @@ class Nuisances:
         Out-of-fold fit: columns nuisance, metric, value, baseline.
     outcome : str, default=None
         The outcome that was predicted, so that the nuisances of another are not taken for it.
+    repeats : tuple of Nuisances, default=()
+        The same with other folds and seeds, from `repeat_cross_fit`.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Nuisances:
     learners: dict[str, str]
     quality: pd.DataFrame = field(repr=False)
     outcome: str | None = None
+    repeats: "tuple[Nuisances, ...]" = field(default=(), repr=False)
 
     @property
     def propensity(self) -> "pd.Series[float]":
@@ -71,6 +74,8 @@ class Nuisances:
                 f"; {r.metric} {r.value:.3f} (baseline {r.baseline:.3f})" for r in row.itertuples()
             )
             lines.append(f"  {name:<16} {learner}{told}")
+        if self.repeats:
+            lines.append(f"  repeats          {1 + len(self.repeats)} times, with other folds")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -89,6 +94,7 @@ def cross_fit(
     propensity: float | str | None = None,
     outcome_learner: Any = None,
     propensity_learner: Any = None,
+    n_components: int | None = None,
     n_jobs: int = 1,
     random_state: RandomState = None,
 ) -> Nuisances:
@@ -103,10 +109,15 @@ def cross_fit(
     propensity : float or str, default=None
         Known probability of treatment: a number or a column of the study, as in an RCT. None uses
         the study's own if it has one, and estimates it otherwise.
-    outcome_learner : scikit-learn estimator, default=None
-        Fitted in each arm. None is `ClusterRidge`, or the mean where there are no features.
-    propensity_learner : scikit-learn classifier, default=None
-        None is `ClusterLogistic`, or the share treated where there are no features.
+    outcome_learner : str or scikit-learn estimator, default=None
+        Fitted in each arm: "ridge", "elastic_net", "boosting", "logistic" (for an outcome of 0 and
+        1) or any regressor. None is "ridge", or the mean where there are no features.
+    propensity_learner : str or scikit-learn classifier, default=None
+        "logistic", "boosting" or any classifier with calibrated probabilities. None is "logistic",
+        or the share treated where there are no features.
+    n_components : int, default=None
+        Replace the joined embeddings by this many principal components of the standardised columns,
+        learned on the training units of each fold. None keeps the columns.
     n_jobs : int, default=1
         Folds fitted side by side; the numbers do not depend on it.
     random_state : None, int or Generator, default=None
@@ -119,7 +130,14 @@ def cross_fit(
     Notes
     -----
     Cross-fitting as in Chernozhukov et al. (2018), Double/debiased machine learning, Econometrics
-    Journal 21(1), doi:10.1111/ectj.12097, with folds of whole clusters.
+    Journal 21(1), doi:10.1111/ectj.12097, with folds of whole clusters. `repeat_cross_fit` does it
+    several times, and tells how much the folds matter.
+
+    Raises
+    ------
+    RoleError
+        A fold leaves fewer than two training units of an arm, or `n_components` cannot be had;
+        raised before any learner is fitted.
 
     Examples
     --------
@@ -139,7 +157,11 @@ def cross_fit(
     ordered = study.canonical()
     positions = folds.labels.index.get_indexer(ordered.units)
     splits = [(train[positions], test[positions]) for train, test in folds.split()]
-    work = _Work.of(ordered, propensity_learner, outcome_learner)
+    _check_training_arms(splits, ordered.treatment.to_numpy())
+    if n_components is not None:
+        n_train = min(int(train.sum()) for train, _ in splits)
+        check_components(n_components, len(study.embedding_columns), n_train)
+    work = _Work.of(ordered, propensity_learner, outcome_learner, n_components)
     tasks = list(zip(range(folds.n_folds), splits, rng.spawn(folds.n_folds), strict=True))
     run = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_fit_fold)(work, fold, train, test, child) for fold, (train, test), child in tasks
@@ -157,6 +179,66 @@ def cross_fit(
     return Nuisances(table.loc[study.units], known, work.names(), quality, study.roles.outcome)
 
 
+def repeat_cross_fit(
+    study: Study,
+    n_repeats: int = 5,
+    *,
+    n_folds: int = 5,
+    random_state: RandomState = None,
+    **options: Any,
+) -> Nuisances:
+    """Run `cross_fit` several times with other folds and seeds.
+
+    `doubly_robust_scores` and `average_effect` then take the median over the repeats, and count
+    their spread in the standard error. Whatever else is done with the scores uses the first repeat.
+
+    Parameters
+    ----------
+    study : Study
+    n_repeats : int, default=5
+    n_folds : int, default=5
+        Folds of whole clusters, drawn anew for each repeat.
+    random_state : None, int or Generator, default=None
+        Seed.
+    **options : Any
+        Further arguments of `cross_fit`, but `folds`.
+
+    Returns
+    -------
+    Nuisances
+
+    Notes
+    -----
+    Chernozhukov et al. (2018), Econometrics Journal 21(1), definition 3.3.
+
+    Examples
+    --------
+    >>> import terracausal as tc
+    >>> study = tc.simulate_study(n_sites=40, random_state=0).study
+    >>> len(repeat_cross_fit(study, 3, random_state=0).repeats)
+    2
+    """
+    check_count("n_repeats", n_repeats)
+    runs = [
+        cross_fit(study, study.folds(n_folds, random_state=rng), random_state=rng, **options)
+        for rng in random_generator(random_state).spawn(n_repeats)
+    ]
+    return replace(runs[0], repeats=tuple(runs[1:]))
+
+
+def _check_training_arms(
+    splits: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]], treatment: Floats
+) -> None:
+    """Refuse folds that leave an arm with fewer than two training units."""
+    for fold, (train, _) in enumerate(splits):
+        counts = [int((train & (treatment == arm)).sum()) for arm in (0, 1)]
+        if min(counts) < 2:
+            raise RoleError(
+                f"Each arm needs at least 2 training units; without fold {fold} there are "
+                f"{counts[1]} treated and {counts[0]} control. Use fewer folds."
+            )
+
+
 @dataclass(frozen=True)
 class _Work:
     """Arrays and learners that every fold needs, in canonical order."""
@@ -168,19 +250,18 @@ class _Work:
     known: Floats | None
     features: dict[str, pd.DataFrame]
     learners: dict[str, Any]
+    embeddings: frozenset[str]
+    n_components: int | None
 
     @classmethod
-    def of(cls, study: Study, propensity_learner: Any, outcome_learner: Any) -> "_Work":
+    def of(
+        cls, study: Study, propensity_learner: Any, outcome_learner: Any, n_components: int | None
+    ) -> "_Work":
         features = {
             "propensity": study.features("propensity"),
             "outcome": study.features("outcome"),
         }
-        if propensity_learner is None:
-            some = features["propensity"].shape[1] > 0
-            propensity_learner = ClusterLogistic() if some else DummyClassifier(strategy="prior")
-        if outcome_learner is None:
-            some = features["outcome"].shape[1] > 0
-            outcome_learner = ClusterRidge() if some else DummyRegressor()
+        widths = {task: table.shape[1] for task, table in features.items()}
         weight, known = study.weight, study.propensity
         return cls(
             study.outcome.to_numpy(),
@@ -190,15 +271,41 @@ class _Work:
             study.frame.cluster_codes,
             None if known is None else known.to_numpy(),
             features,
-            {"propensity": propensity_learner, "outcome": outcome_learner},
+            {
+                "propensity": propensity_learner_of(propensity_learner, widths["propensity"]),
+                "outcome": outcome_learner_of(outcome_learner, widths["outcome"]),
+            },
+            frozenset(study.embedding_columns),
+            n_components,
         )
+
+    def reduced(self, train: NDArray[np.bool_]) -> "_Work":
+        """Return the work with the embeddings reduced to components of the training rows."""
+        if self.n_components is None:
+            return self
+        features = {
+            task: reduce_columns(table, self.embeddings, self.n_components, train)
+            for task, table in self.features.items()
+        }
+        return replace(self, features=features)
 
     def names(self) -> dict[str, str]:
         """Describe what predicts each nuisance."""
-        outcome = _describe(self.learners["outcome"], self.features["outcome"])
-        estimated = _describe(self.learners["propensity"], self.features["propensity"])
+        outcome, estimated = (self._describe(task) for task in ("outcome", "propensity"))
         known = "known" if self.known is not None else estimated
         return {"propensity": known, "outcome_control": outcome, "outcome_treated": outcome}
+
+    def _describe(self, task: str) -> str:
+        text = " ".join(repr(self.learners[task]).split())
+        names = self.features[task].columns
+        n_embeddings = sum(name in self.embeddings for name in names)
+        if self.n_components is None or n_embeddings <= self.n_components:
+            return f"{text} on {len(names)} features"
+        n_others = len(names) - n_embeddings
+        return (
+            f"{text} on {n_others + self.n_components} features ({self.n_components} components of "
+            f"{n_embeddings} embedding columns)"
+        )
 
     def predict(
         self, task: str, rows: NDArray[np.bool_], test: NDArray[np.bool_], rng: Any, where: str
@@ -217,11 +324,6 @@ class _Work:
         return predict_numbers(fitted, self.features[task].loc[test], where)
 
 
-def _describe(learner: Any, features: pd.DataFrame) -> str:
-    text = " ".join(repr(learner).split())
-    return f"{text} on {features.shape[1]} features"
-
-
 def _fit_fold(
     work: _Work,
     fold: int,
@@ -230,13 +332,7 @@ def _fit_fold(
     rng: np.random.Generator,
 ) -> Floats:
     """Return propensity, control and treated outcome of the held-out units, shape (n_test, 3)."""
-    counts = [int((train & (work.treatment == arm)).sum()) for arm in (0, 1)]
-    if min(counts) < 2:
-        raise RoleError(
-            f"Each arm needs at least 2 training units; without fold {fold} there are {counts[1]} "
-            f"treated and {counts[0]} control. Use fewer folds."
-        )
-    children = rng.spawn(3)
+    work, children = work.reduced(train), rng.spawn(3)
     if work.known is not None:
         probability = work.known[test]
     else:

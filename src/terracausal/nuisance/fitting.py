@@ -86,6 +86,21 @@ def predict_numbers(fitted: Any, features: pd.DataFrame, task: str) -> Floats:
     -------
     ndarray of shape (n_units,)
     """
+    try:
+        numbers = _raw_numbers(fitted, features, task)
+    except Exception as error:
+        error.add_note(f"while predicting with {task}: {type(fitted).__name__}")
+        raise
+    bad = int((~np.isfinite(numbers)).sum())
+    if bad:
+        raise ValueError(
+            f"Predictions must be finite; {bad} of {len(numbers)} from {type(fitted).__name__} "
+            f"({task}) are NaN or infinite. Check its inputs or use another learner."
+        )
+    return numbers
+
+
+def _raw_numbers(fitted: Any, features: pd.DataFrame, task: str) -> Floats:
     if hasattr(fitted, "predict_proba"):
         classes = list(fitted.classes_)
         if not set(classes) <= {0, 1}:
@@ -97,11 +112,4 @@ def predict_numbers(fitted: Any, features: pd.DataFrame, task: str) -> Floats:
         values = raw[:, classes.index(1)] if 1 in classes else np.zeros(len(features))
     else:
         values = fitted.predict(features)
-    numbers = np.asarray(values, dtype=np.float64).reshape(len(features))
-    bad = int((~np.isfinite(numbers)).sum())
-    if bad:
-        raise ValueError(
-            f"Predictions must be finite; {bad} of {len(numbers)} from {type(fitted).__name__} "
-            f"({task}) are NaN or infinite. Check its inputs or use another learner."
-        )
-    return numbers
+    return np.asarray(values, dtype=np.float64).reshape(len(features))

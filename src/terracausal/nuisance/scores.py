@@ -1,7 +1,7 @@
 """Doubly robust scores: the waist through which everything said about effects passes."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ class Scores:
         What was clipped or trimmed, counted.
     assumptions : tuple of str, default=()
         What must hold for averages of the scores to be effects.
+    repeats : tuple of Scores, default=()
+        The same from other folds and seeds; `average_effect` takes the median over all of them.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Scores:
     population: str = "all units"
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = field(default=(), repr=False)
+    repeats: "tuple[Scores, ...]" = field(default=(), repr=False)
 
     @property
     def n_units(self) -> int:
@@ -174,6 +177,8 @@ class Scores:
         if {"propensity", "treatment"} <= set(self.table.columns):
             lines.append(f"  overlap     {describe_overlap(self.table['propensity'])}")
             lines.append(f"              {_effective_sizes(self.table)}")
+        if self.repeats:
+            lines.append(f"  repeats     {1 + len(self.repeats)}, of which this is the first")
         lines += [f"  note        {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -220,8 +225,9 @@ def doubly_robust_scores(
         Set propensities below `clip` to `clip`, and those above ``1 - clip`` to that; a small bias
         for less variance. Counted in the notes.
     trim : float, default=None
-        Leave out units with a propensity below `trim` or above ``1 - trim``. This changes the
-        population that averages speak for, and `population` says so.
+        Leave out units with a propensity (its median, where cross-fitting was repeated) below
+        `trim` or above ``1 - trim``. This changes the population that averages speak for, and
+        `population` says so.
 
     Returns
     -------
@@ -246,17 +252,35 @@ def doubly_robust_scores(
             f"The nuisances predict the outcome {nuisances.outcome!r}; the study is about "
             f"{study.roles.outcome!r}. Run cross_fit on this study."
         )
-    table = nuisances.table.loc[study.units].copy()
-    population, notes = "all units", []
     for name, edge in (("clip", clip), ("trim", trim)):
         if edge is not None and not 0 < edge < 0.5:
             raise ValueError(f"`{name}` must lie strictly between 0 and 0.5; got {edge!r}.")
-    kept = pd.Series(data=True, index=table.index)
+    runs = (nuisances, *nuisances.repeats)
+    propensity = pd.concat([run.propensity.loc[study.units] for run in runs], axis=1)
+    kept = pd.Series(data=True, index=study.units)
     if trim is not None:
         # before clipping, which would move everybody inside
-        kept = table["propensity"].between(trim, 1 - trim)
+        kept = propensity.median(axis=1).between(trim, 1 - trim)
         if not kept.any():
             raise OverlapError(f"No unit has a propensity within [{trim:g}, {1 - trim:g}].")
+    first, *others = (_scores_of(study, run, kept, clip, trim) for run in runs)
+    _warn_of_poor_overlap(
+        pd.concat([found.table["propensity"] for found in (first, *others)], axis=1).median(axis=1)
+    )
+    return replace(first, repeats=tuple(others))
+
+
+def _scores_of(
+    study: Study,
+    nuisances: Nuisances,
+    kept: "pd.Series[bool]",
+    clip: float | None,
+    trim: float | None,
+) -> Scores:
+    """Return the scores of the kept units from one run of cross-fitting."""
+    table = nuisances.table.loc[study.units].copy()
+    population, notes = "all units", []
+    if trim is not None:
         notes.append(f"{int((~kept).sum())} units outside were trimmed")
         population = f"units with a propensity within [{trim:g}, {1 - trim:g}]"
     if clip is not None:
@@ -264,7 +288,6 @@ def doubly_robust_scores(
         table["propensity"] = table["propensity"].clip(clip, 1 - clip)
         notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
     _check_propensity(table.loc[kept, "propensity"])
-    _warn_of_poor_overlap(table.loc[kept, "propensity"])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()
     e, mu0, mu1 = (
         table[name].to_numpy() for name in ("propensity", "outcome_control", "outcome_treated")

@@ -1,5 +1,6 @@
 """What an estimate is: a value and the influence of each unit on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,140 +10,25 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from terracausal._foundation.checks import check_choice, check_fraction, check_positive
+from terracausal._foundation.checks import (
+    check_fraction,
+    check_same_index,
+)
 from terracausal._foundation.errors import AlignmentError, list_some
 from terracausal.study.standard_errors import (
     clustered_covariance,
     conley_covariance,
     independent_covariance,
+    repeated_covariance,
+    two_way_covariance,
 )
+from terracausal.study.units import Dependence, Kernel, StdErrorKind, UnitFrame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.floating[Any]]
-StdErrorKind = Literal["hc", "cluster", "conley"]
-Kernel = Literal["bartlett", "uniform"]
 FEW_CLUSTERS = 40
-
-
-@dataclass(frozen=True)
-class Dependence:
-    """How units may depend on each other, which decides the standard error.
-
-    Parameters
-    ----------
-    kind : {"hc", "cluster", "conley"}, default="hc"
-        Independent units, independent clusters, or dependence that fades with distance.
-    cutoff_m : float, default=None
-        For "conley": metres beyond which units are independent.
-    kernel : {"bartlett", "uniform"}, default="bartlett"
-        For "conley": how the weight of a pair falls with distance.
-
-    Examples
-    --------
-    >>> Dependence("conley", cutoff_m=20_000).kernel
-    'bartlett'
-    """
-
-    kind: StdErrorKind = "hc"
-    cutoff_m: float | None = None
-    kernel: Kernel = "bartlett"
-
-    def __post_init__(self) -> None:
-        check_choice("kind", self.kind, ("hc", "cluster", "conley"))
-        check_choice("kernel", self.kernel, ("bartlett", "uniform"))
-        if self.kind == "conley":
-            if self.cutoff_m is None:
-                raise ValueError(
-                    "A Conley standard error needs `cutoff_m`, the distance in metres beyond which "
-                    "units are independent; got None. Try the size of a district, say 20_000."
-                )
-            check_positive("cutoff_m", self.cutoff_m)
-        elif self.cutoff_m is not None:
-            raise ValueError(f"`cutoff_m` is for 'conley' only; got it with {self.kind!r}.")
-
-
-@dataclass(frozen=True)
-class UnitFrame:
-    """Who the units of an estimate are; no outcome, no covariate.
-
-    Parameters
-    ----------
-    units : pandas.Index of length n_units
-        Unit keys.
-    cluster : pandas.Series, default=None
-        Cluster label of each unit.
-    coordinates : pandas.DataFrame, default=None
-        Columns lon and lat, in degrees.
-    treatment : pandas.Series, default=None
-        Arm of each unit. It guards against subtracting estimates of different studies whose units
-        happen to bear the same keys.
-
-    Examples
-    --------
-    >>> UnitFrame(pd.RangeIndex(3)).n_units
-    3
-    """
-
-    units: pd.Index
-    cluster: "pd.Series[Any] | None" = None
-    coordinates: pd.DataFrame | None = None
-    treatment: "pd.Series[Any] | None" = None
-
-    @property
-    def n_units(self) -> int:
-        """Number of units."""
-        return len(self.units)
-
-    @cached_property
-    def cluster_codes(self) -> NDArray[np.int64] | None:
-        """Codes from 0 to n_clusters - 1, or None where there are no clusters."""
-        if self.cluster is None:
-            return None
-        return pd.factorize(self.cluster)[0].astype(np.int64)
-
-    @property
-    def n_clusters(self) -> int | None:
-        """Number of clusters, or None where there are none."""
-        return None if self.cluster is None else int(self.cluster.nunique())
-
-    def union(self, other: "UnitFrame") -> "UnitFrame":
-        """Return the units of both; what both know of a shared unit must agree."""
-        if self is other:
-            return self
-        if self.units.equals(other.units):
-            units = self.units
-        else:
-            units = self.units.union(other.units, sort=False)
-        parts = {
-            name: _merge(name, getattr(self, name), getattr(other, name), units)
-            for name in ("cluster", "coordinates", "treatment")
-        }
-        return UnitFrame(units, **parts)
-
-
-def _merge(name: str, a: Any, b: Any, units: pd.Index) -> Any:
-    if a is None and b is None:
-        return None
-    if a is None or b is None:
-        if name == "treatment":
-            return None
-        raise AlignmentError(
-            f"Both estimates must have a {name}, or neither; only one of them does. "
-            "Compute both from scores of the same study."
-        )
-    shared = a.index.intersection(b.index)
-    left, right = a.loc[shared].to_numpy(), b.loc[shared].to_numpy()
-    differs = left != right
-    differs = differs.any(axis=1) if differs.ndim == 2 else differs
-    if differs.any():
-        raise AlignmentError(
-            f"The estimates share {len(shared)} unit keys, but {int(differs.sum())} of these have "
-            f"another {name}: {list_some(shared[differs])}. They come from different studies; give "
-            "the units of each study their own keys."
-        )
-    return pd.concat([a, b.loc[b.index.difference(a.index, sort=False)]]).loc[units]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +61,11 @@ class Estimate:
     n_parameters : int, default=1
         Means or coefficients behind each term, for the small-sample factor n / (n - k) of the
         standard error for independent units.
+    scale : {"identity", "log"}, default="identity"
+        On which scale the interval is symmetric. "log" is for ratios: their intervals are formed
+        for the logarithm, and their p-values test a ratio of 1.
+    repeats : tuple of Estimate, default=()
+        The same analysis with other folds and seeds, of which this is the median.
 
     Examples
     --------
@@ -195,6 +86,8 @@ class Estimate:
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     n_parameters: int = 1
+    scale: Literal["identity", "log"] = "identity"
+    repeats: "tuple[Estimate, ...]" = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         expected = (self.frame.n_units, len(self.terms))
@@ -207,14 +100,23 @@ class Estimate:
         if dependence is None:
             dependence = Dependence("hc" if self.frame.cluster is None else "cluster")
             object.__setattr__(self, "dependence", dependence)
-        needed = {"cluster": "cluster", "conley": "coordinates"}.get(dependence.kind)
+        if dependence.kind == "two_way" and self.frame.second_cluster is None:
+            raise ValueError(
+                "A 'two_way' standard error needs the second cluster of each unit; none was given. "
+                "Use with_std_error('two_way', by=labels)."
+            )
+        needed = {"cluster": "cluster", "two_way": "cluster", "conley": "coordinates"}.get(
+            dependence.kind
+        )
         if needed is not None and getattr(self.frame, needed) is None:
-            role = {"cluster": "site=… or cluster=…", "conley": "coords=('lon', 'lat')"}
+            role = {"conley": "coords=('lon', 'lat')"} | dict.fromkeys(
+                ("cluster", "two_way"), "site=… or cluster=…"
+            )
             raise ValueError(
                 f"A {dependence.kind!r} standard error needs the {needed} of each unit; the scores "
                 f"have none. Give the Study {role[dependence.kind]}."
             )
-        if dependence.kind == "cluster" and self.frame.n_clusters == 1:
+        if dependence.kind in ("cluster", "two_way") and self.n_clusters == 1:
             raise ValueError(
                 "Expected at least 2 clusters for a clustered standard error; found 1."
             )
@@ -226,15 +128,26 @@ class Estimate:
 
     @property
     def n_clusters(self) -> int | None:
-        """Number of clusters, or None where the units have no clusters."""
+        """Number of clusters (of the rarer kind, if two ways), or None where there are none."""
+        second = self.frame.second_codes
+        if self._dependence.kind == "two_way" and second is not None:
+            return min(self.frame.n_clusters or 0, int(second.max()) + 1)
         return self.frame.n_clusters
 
     @cached_property
     def covariance(self) -> Floats:
         """Covariance matrix of the terms, of shape (n_terms, n_terms)."""
         dependence, frame = self._dependence, self.frame
-        if dependence.kind == "cluster" and frame.cluster_codes is not None:
-            return clustered_covariance(self.influence, frame.cluster_codes)
+        if self.repeats:
+            return repeated_covariance(
+                np.stack([repeat.value for repeat in self.repeats]),
+                np.stack([repeat.covariance for repeat in self.repeats]),
+            )
+        first, second = frame.cluster_codes, frame.second_codes
+        if dependence.kind == "two_way" and first is not None and second is not None:
+            return two_way_covariance(self.influence, first, second)
+        if dependence.kind == "cluster" and first is not None:
+            return clustered_covariance(self.influence, first)
         if dependence.kind == "conley" and frame.coordinates is not None:
             cutoff_m = float(dependence.cutoff_m or 0.0)
             points = frame.coordinates[["lon", "lat"]].to_numpy(dtype=np.float64)
@@ -262,15 +175,16 @@ class Estimate:
         """Degrees of freedom of the t intervals: clusters - 1, units - k, or infinite (Conley)."""
         if self._dependence.kind == "conley":
             return float("inf")
-        if self._dependence.kind == "cluster":
+        if self._dependence.kind in ("cluster", "two_way"):
             return float((self.n_clusters or 2) - 1)
         return float(max(self.n_units - self.n_parameters, 1))
 
     @property
     def p_value(self) -> Floats:
-        """Two-sided p-values of "the term is 0", of shape (n_terms,)."""
+        """Two-sided p-values of "the term is 0" (of "the ratio is 1"), of shape (n_terms,)."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            statistic = np.abs(self.value / self.std_error)
+            shift = self.value * np.log(self.value) if self.scale == "log" else self.value
+            statistic = np.abs(shift / self.std_error)
         p_value: Floats = 2 * stats.t.sf(statistic, self.degrees_of_freedom)
         return p_value
 
@@ -289,27 +203,51 @@ class Estimate:
         """
         quantile = stats.t.ppf(0.5 + check_fraction("level", level) / 2, self.degrees_of_freedom)
         half = quantile * self.std_error
+        if self.scale == "log":
+            factor = np.exp(half / self.value)
+            return np.column_stack([self.value / factor, self.value * factor])
         return np.column_stack([self.value - half, self.value + half])
 
     def with_std_error(
-        self, kind: StdErrorKind, *, cutoff_m: float | None = None, kernel: Kernel = "bartlett"
+        self,
+        kind: StdErrorKind,
+        *,
+        cutoff_m: float | None = None,
+        kernel: Kernel = "bartlett",
+        by: "pd.Series[Any] | None" = None,
     ) -> "Estimate":
         """Return the same estimate with another standard error.
 
         Parameters
         ----------
-        kind : {"hc", "cluster", "conley"}
-            Independent units, independent clusters, or spatial dependence.
+        kind : {"hc", "cluster", "two_way", "conley"}
+            Independent units, independent clusters, two crossing kinds of clusters, or spatial
+            dependence.
         cutoff_m : float, default=None
             For "conley": metres beyond which units are independent.
         kernel : {"bartlett", "uniform"}, default="bartlett"
             For "conley".
+        by : pandas.Series of shape (n_units,), default=None
+            For "two_way": the second cluster of each unit, by unit. The first is the study's own.
 
         Returns
         -------
         Estimate
         """
-        return replace(self, dependence=Dependence(kind, cutoff_m, kernel))
+        frame = self.frame
+        if by is not None:
+            check_same_index("by", by.index, frame.units)
+            if by.isna().any():
+                raise AlignmentError(
+                    f"Every unit needs a second cluster; {int(by.isna().sum())} of {len(by)} have "
+                    f"none: {list_some(by.index[by.isna()])}."
+                )
+            frame = replace(frame, second_cluster=by.loc[frame.units])
+        dependence = Dependence(kind, cutoff_m, kernel)
+        repeats = tuple(
+            replace(repeat, dependence=dependence, frame=frame) for repeat in self.repeats
+        )
+        return replace(self, dependence=dependence, frame=frame, repeats=repeats)
 
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per term.
@@ -325,7 +263,7 @@ class Estimate:
             Columns term, estimate, std_error, ci_low, ci_high, level, n_units, n_clusters.
         """
         interval = self.confint(level)
-        clustered = self._dependence.kind == "cluster"
+        clustered = self._dependence.kind in ("cluster", "two_way")
         return pd.DataFrame(
             {
                 "term": list(self.terms),
@@ -345,6 +283,10 @@ class Estimate:
         if dependence.kind == "cluster":
             few = ", few: treat the interval with care" if self._has_few_clusters else ""
             return f"clustered ({self.n_clusters:,} clusters{few})"
+        if dependence.kind == "two_way" and self.frame.second_codes is not None:
+            few = ", few: treat the interval with care" if self._has_few_clusters else ""
+            second = int(self.frame.second_codes.max()) + 1
+            return f"clustered two ways ({self.frame.n_clusters:,} and {second:,} clusters{few})"
         if dependence.kind == "conley":
             cutoff_km = float(dependence.cutoff_m or 0.0) / 1000
             return f"spatial (Conley, {dependence.kernel} kernel, {cutoff_km:g} km cutoff)"
@@ -375,9 +317,29 @@ class Estimate:
                 f"{level:.0%} interval {low:.4f} to {high:.4f}, p = {self.p_value[j]:.3g}"
             )
         lines.append(f"  std. error  {self.describe_std_error()}; {self.n_units:,} units")
+        lines += self._repeat_lines()
+        if self._dependence.kind == "cluster" and self._has_few_clusters:
+            lines.append("              compare with wild_cluster_bootstrap, made for few clusters")
         lines += [f"  note        {note}" for note in self.notes]
         lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
+
+    def _repeat_lines(self) -> list[str]:
+        """Tell how far repeats with other folds and seeds lie apart."""
+        if not self.repeats:
+            return []
+        values = np.stack([repeat.value for repeat in self.repeats])
+        return [
+            f"  repeats     median of {len(values)} cross-fits; {term} from {low:.4f} to "
+            f"{high:.4f}, SD {spread:.4f}, counted in the std. error"
+            for term, low, high, spread in zip(
+                self.terms,
+                values.min(axis=0),
+                values.max(axis=0),
+                values.std(axis=0, ddof=1),
+                strict=True,
+            )
+        ]
 
     def __str__(self) -> str:
         return self.summary()
@@ -417,6 +379,8 @@ class Estimate:
             value=self.value * factor,
             influence=self.influence * factor,
             estimand=f"{factor:g} × ({self.estimand})",
+            scale="identity",
+            repeats=tuple(repeat * factor for repeat in self.repeats),
         )
 
     __rmul__ = __mul__
@@ -442,6 +406,10 @@ class Estimate:
                 f"{self.describe_std_error()} and {other.describe_std_error()}. "
                 "Use with_std_error first."
             )
+        if self.repeats or other.repeats:
+            return median_estimate(
+                [a._combine(b, sign) for a, b in _pair_repeats(self, other)],
+            )
         frame = self.frame.union(other.frame)
         mark, word = ("−", "minus") if sign < 0 else ("+", "plus")
         pairs = zip(self.terms, other.terms, strict=True)
@@ -456,7 +424,63 @@ class Estimate:
             assumptions=tuple(dict.fromkeys(self.assumptions + other.assumptions)),
             notes=tuple(dict.fromkeys(self.notes + other.notes)),
             n_parameters=max(self.n_parameters, other.n_parameters),
+            scale="identity",
         )
+
+
+def median_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the median of repeats of one analysis, whose error counts folds and seeds.
+
+    Parameters
+    ----------
+    estimates : sequence of Estimate
+        Of the same terms and units, from other folds and seeds.
+
+    Returns
+    -------
+    Estimate
+        Value: the median of each term. Variance: the median of ``variance + (value - median)^2``.
+        Influence: the mean.
+
+    References
+    ----------
+    Chernozhukov, V. et al. (2018). Econometrics Journal 21(1), definition 3.3.
+    doi:10.1111/ectj.12097
+
+    Examples
+    --------
+    >>> frame, shift = UnitFrame(pd.RangeIndex(2)), np.array([[-1.0], [1.0]])
+    >>> runs = [Estimate(np.array([v]), shift, frame, ("ate",), "x", "y") for v in (1.0, 2.0, 4.0)]
+    >>> median_estimate(runs).value.tolist()
+    [2.0]
+    """
+    first = estimates[0]
+    if len(estimates) == 1:
+        return first
+    for other in estimates[1:]:
+        check_same_index("repeats", other.frame.units, first.frame.units)
+        if other.terms != first.terms:
+            raise AlignmentError(f"Repeats must share terms; got {first.terms} and {other.terms}.")
+    return replace(
+        first,
+        value=np.median([estimate.value for estimate in estimates], axis=0),
+        influence=np.mean([estimate.influence for estimate in estimates], axis=0),
+        notes=tuple(dict.fromkeys(note for estimate in estimates for note in estimate.notes)),
+        repeats=tuple(estimates),
+    )
+
+
+def _pair_repeats(one: Estimate, other: Estimate) -> list[tuple[Estimate, Estimate]]:
+    """Pair the repeats of two estimates; an estimate without repeats stands in each pair."""
+    left, right = one.repeats or (one,), other.repeats or (other,)
+    if len(left) != len(right) and min(len(left), len(right)) > 1:
+        raise AlignmentError(
+            f"Both estimates must have the same number of repeats; got {len(left)} and "
+            f"{len(right)}."
+        )
+    n_pairs = max(len(left), len(right))
+    pair = zip(left * (n_pairs // len(left)), right * (n_pairs // len(right)), strict=True)
+    return list(pair)
 
 
 def _spread(estimate: Estimate, frame: UnitFrame) -> Floats:

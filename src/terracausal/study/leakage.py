@@ -1,4 +1,4 @@
-"""Covariates that are functions of the treatment, and must not be adjusted for."""
+"""What must not be adjusted for: functions of the treatment, and embeddings that know outcomes."""
 
 from typing import Any
 
@@ -109,3 +109,41 @@ def _is_split(numbers: Floats, treatment: Floats, n_all: int, n_treated: int) ->
     # two of the n-choose-k orders of k treated among n are split exactly
     log_orders = gammaln(n_all + 1) - gammaln(n_treated + 1) - gammaln(n_all - n_treated + 1)
     return bool(np.log(2) - log_orders < np.log(_CHANCE))
+
+
+def refuse_supervised_embeddings(attrs: dict[Any, Any], sites: "pd.Series[Any]") -> None:
+    """Raise a `LeakageError` where an encoder was trained on outcomes of the study's own sites.
+
+    The row of such a site knows the outcome of that site, so nuisances and effects that use it
+    predict the past. Rows of sites that no outcome came from, and rows that are out of fold, pass.
+
+    Parameters
+    ----------
+    attrs : dict
+        Of the embeddings. A supervised encoder leaves `supervised`, `out_of_fold` and
+        `fitted_sites`. Embeddings from elsewhere have none of these, and nothing can be said.
+    sites : pandas.Series of shape (n_units,)
+        Site key of each unit that gets a row of the embeddings.
+
+    Examples
+    --------
+    >>> attrs = {"encoder": {"supervised": True, "fitted_sites": ["a", "b"]}}
+    >>> refuse_supervised_embeddings(attrs, pd.Series(["c", "d"]))
+    """
+    facts = attrs.get("encoder", {})
+    if not facts.get("supervised", False) or facts.get("out_of_fold", False):
+        return
+    found = pd.Index(sites.unique())
+    known = found
+    if "fitted_sites" in facts:
+        # keys that are neither numbers nor text are stored as text
+        fitted = set(facts["fitted_sites"])
+        known = found[[key in fitted or str(key) in fitted for key in found]]
+    if len(known):
+        name = facts.get("class", "an encoder")
+        raise LeakageError(
+            f"Embeddings must not know the outcomes of the study; {name} was, or may have been, "
+            f"trained on outcomes of {len(known)} of its {len(found)} sites: {list_some(known)}. "
+            "Use `cross_predict` of the encoder, whose values are out of fold, or train it on "
+            "other sites."
+        )

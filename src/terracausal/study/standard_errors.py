@@ -1,4 +1,4 @@
-"""Covariances of a mean of influence values: independent, clustered, spatial.
+"""Covariances of a mean of influence values: independent, clustered (one or two ways), spatial.
 
 Every estimator of the library is, to first order, ``value - truth = mean(influence)``, so one
 small function per dependence assumption covers all of them.
@@ -54,6 +54,68 @@ def clustered_covariance(influence: Floats, cluster: NDArray[np.int64]) -> Float
     n_clusters = int(cluster.max()) + 1
     totals = group_sums(influence, cluster, n_clusters)
     return totals.T @ totals / len(influence) ** 2 * n_clusters / (n_clusters - 1)
+
+
+def two_way_covariance(
+    influence: Floats, first: NDArray[np.int64], second: NDArray[np.int64]
+) -> Floats:
+    """Return the covariance for units that depend when they share either of two clusters.
+
+    The clustered covariance of the first, plus that of the second, less that of the groups that
+    share both; each with its own factor G / (G - 1). Where the difference is not a covariance
+    (a negative eigenvalue), nothing is subtracted, which is conservative.
+
+    Parameters
+    ----------
+    influence : ndarray of shape (n_units, n_terms)
+        Mean-zero influence values.
+    first, second : ndarray of shape (n_units,)
+        Codes from 0.
+
+    Returns
+    -------
+    ndarray of shape (n_terms, n_terms)
+
+    References
+    ----------
+    Cameron, A. C., Gelbach, J. B. & Miller, D. L. (2011). Robust inference with multiway
+    clustering. Journal of Business & Economic Statistics 29(2). doi:10.1198/jbes.2010.07136.
+    Davezies, L., D'Haultfoeuille, X. & Guyonvarch, Y. (2021). Empirical process results for
+    exchangeable arrays. Annals of Statistics 49(2). doi:10.1214/20-AOS1981
+    """
+    both = np.unique(np.column_stack([first, second]), axis=0, return_inverse=True)[1].reshape(-1)
+    total = clustered_covariance(influence, first) + clustered_covariance(influence, second)
+    covariance = total - clustered_covariance(influence, both.astype(np.int64))
+    return total if np.linalg.eigvalsh(covariance).min(initial=0.0) < 0 else covariance
+
+
+def repeated_covariance(values: Floats, covariances: Floats) -> Floats:
+    """Return the covariance of the median over repeats of the same analysis.
+
+    The variance of a term is the median over repeats of ``variance + (value - median)^2``, so it
+    counts the noise of folds and seeds. Correlations are those of the mean over repeats.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_repeats, n_terms)
+    covariances : ndarray of shape (n_repeats, n_terms, n_terms)
+
+    Returns
+    -------
+    ndarray of shape (n_terms, n_terms)
+
+    References
+    ----------
+    Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural
+    parameters. Econometrics Journal 21(1), definition 3.3. doi:10.1111/ectj.12097
+    """
+    shift = values - np.median(values, axis=0)
+    each = covariances + shift[:, :, None] * shift[:, None, :]
+    mean = each.mean(axis=0)
+    variance = np.median(np.diagonal(each, axis1=1, axis2=2), axis=0)
+    own = np.diag(mean)
+    scale = np.sqrt(np.divide(variance, own, out=np.zeros_like(own), where=own > 0))
+    return np.asarray(mean * scale[:, None] * scale[None, :])
 
 
 def conley_covariance(

@@ -19,13 +19,16 @@ from terracausal._foundation.errors import AlignmentError, LeakageError, RoleErr
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.study import roles as check_role
 from terracausal.study.description import describe_study
-from terracausal.study.estimate import UnitFrame
 from terracausal.study.features import CovariateEncoding, EffectFeatures, FeatureSchema, Task
 from terracausal.study.folds import Folds, assign_folds, buffered_units, check_arms, fold_table
 from terracausal.study.geography import linked_groups, spatial_blocks
 from terracausal.study.grouping import dependent_groups, overlap_labels
 from terracausal.study.image_dates import late_images
-from terracausal.study.leakage import refuse_functions_of_treatment
+from terracausal.study.leakage import (
+    refuse_functions_of_treatment,
+    refuse_supervised_embeddings,
+)
+from terracausal.study.units import UnitFrame
 
 EmbeddingRole = Literal["confounder", "modifier", "both"]
 
@@ -275,6 +278,7 @@ class Study:
         check_unique("The index of the embeddings (the site keys)", embeddings.index)
         embeddings = embeddings.rename(columns=str)
         self._check_embedding_columns(embeddings)
+        refuse_supervised_embeddings(dict(embeddings.attrs), sites[sites.isin(embeddings.index)])
         late = self._late_images(embeddings, sites)
         if late is not None and later_images == "refuse":
             raise LeakageError(
