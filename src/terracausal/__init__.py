@@ -29,15 +29,28 @@ _DOORS = {
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
     "average_effect": "effects",
+    "best_linear_projection": "evaluation",
+    "bootstrap_effect": "effects",
+    "calibration_test": "evaluation",
+    "compare_priorities": "evaluation",
     "cross_fit": "nuisance",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
+    "entropy_balancing": "effects",
+    "grouped_effects": "evaluation",
+    "learn_policy": "evaluation",
     "load_dataset": "datasets",
     "load_embeddings": "encoders",
+    "multi_arm_effects": "effects",
     "open_chips": "imagery",
+    "policy_value": "evaluation",
     "rank_weighted_effect": "evaluation",
     "read_chips": "imagery",
+    "regression_adjustment": "effects",
+    "repeat_cross_fit": "nuisance",
     "simulate_study": "simulate",
+    "treat_within_budget": "evaluation",
+    "wild_cluster_bootstrap": "study",
 }
 
 __all__ = sorted(_DOORS)
@@ -59,6 +72,10 @@ if TYPE_CHECKING:
     from terracausal.effects import CausalForest as CausalForest
     from terracausal.effects import DRLearner as DRLearner
     from terracausal.effects import average_effect as average_effect
+    from terracausal.effects import bootstrap_effect as bootstrap_effect
+    from terracausal.effects import entropy_balancing as entropy_balancing
+    from terracausal.effects import multi_arm_effects as multi_arm_effects
+    from terracausal.effects import regression_adjustment as regression_adjustment
     from terracausal.encoders import BandStatisticsEncoder as BandStatisticsEncoder
     from terracausal.encoders import LocationEncoder as LocationEncoder
     from terracausal.encoders import MultiScaleEncoder as MultiScaleEncoder
@@ -70,7 +87,14 @@ if TYPE_CHECKING:
     from terracausal.encoders import embed as embed
     from terracausal.encoders import load_embeddings as load_embeddings
     from terracausal.evaluation import TargetingResult as TargetingResult
+    from terracausal.evaluation import best_linear_projection as best_linear_projection
+    from terracausal.evaluation import calibration_test as calibration_test
+    from terracausal.evaluation import compare_priorities as compare_priorities
+    from terracausal.evaluation import grouped_effects as grouped_effects
+    from terracausal.evaluation import learn_policy as learn_policy
+    from terracausal.evaluation import policy_value as policy_value
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
+    from terracausal.evaluation import treat_within_budget as treat_within_budget
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips
     from terracausal.imagery import read_chips as read_chips
@@ -78,9 +102,11 @@ if TYPE_CHECKING:
     from terracausal.nuisance import Scores as Scores
     from terracausal.nuisance import cross_fit as cross_fit
     from terracausal.nuisance import doubly_robust_scores as doubly_robust_scores
+    from terracausal.nuisance import repeat_cross_fit as repeat_cross_fit
     from terracausal.report import Report as Report
     from terracausal.simulate import simulate_study as simulate_study
     from terracausal.study import Estimate as Estimate
     from terracausal.study import Folds as Folds
     from terracausal.study import Study as Study
     from terracausal.study import StudyData as StudyData
+    from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap

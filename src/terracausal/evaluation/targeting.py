@@ -13,20 +13,12 @@ from scipy import stats
 from terracausal._foundation.checks import (
     check_choice,
     check_count,
-    check_finite,
     check_fraction,
-    check_same_index,
-    check_unique,
 )
-from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
+from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
-from terracausal.effects import origin_of
-from terracausal.evaluation.rates import (
-    Ranking,
-    half_sample_weights,
-    rank_within_folds,
-    rate_and_curve,
-)
+from terracausal.evaluation.priorities import RankWithin, read_priority
+from terracausal.evaluation.rates import Ranking, half_sample_weights, rate_and_curve
 from terracausal.nuisance import Scores
 
 if TYPE_CHECKING:
@@ -34,8 +26,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating[Any]]
 Target = Literal["AUTOC", "QINI"]
-RankWithin = Literal["auto", "folds", "all"]
-_OUT_OF_FOLD_WIDENING = float(np.sqrt(2))
 _FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 21))
 
 
@@ -278,7 +268,8 @@ def rank_weighted_effect(
         raise ValueError(f"`fractions` must lie in (0, 1]; got {list_some(grid)}.")
     # sorted by unit, so that neither ties nor half-samples depend on the order of rows
     order = canonical_order(scores.units)
-    values, within = _priority_values(scores, priority, rank_within)
+    found = read_priority(scores, priority, rank_within)
+    values = found.values if found.folds is None else found.shares(scores.weight)
     frame, v = scores.frame, scores.weight[order]
     codes = np.arange(scores.n_units)
     if frame.cluster is not None:
@@ -302,62 +293,7 @@ def rank_weighted_effect(
         scores.n_units,
         frame.n_clusters,
         n_bootstrap,
-        within,
-        _widening(priority),
+        found.within,
+        found.widening,
         (*scores.assumptions, "the priority was made without the outcomes of these units"),
     )
-
-
-def _priority_values(
-    scores: Scores, priority: "pd.Series[float] | ArrayLike", within: RankWithin
-) -> tuple[Floats, str]:
-    """Return priorities in the order of the scores, and which units are compared, in words."""
-    if isinstance(priority, pd.DataFrame):
-        if priority.shape[1] != 1:
-            raise ValueError(
-                f"Expected one priority; got a table of {priority.shape[1]} columns. Pass one."
-            )
-        priority = priority.iloc[:, 0]
-    if not isinstance(priority, pd.Series):
-        values = check_finite("priority", priority)
-        if values.shape != (scores.n_units,):
-            raise AlignmentError(
-                f"`priority` must have one number per unit, shape ({scores.n_units},); got "
-                f"{values.shape}. A Series indexed by unit is aligned by key."
-            )
-        if within == "folds":
-            raise ValueError(
-                "rank_within='folds' needs a priority from `cross_predict`, which knows its folds; "
-                "got an array."
-            )
-        return values, "all units"
-    check_unique("The index of the priority (the unit keys)", priority.index)
-    # trimming leaves fewer units in the scores than the learner predicted
-    check_same_index("priority", priority.index.intersection(scores.units), scores.units)
-    origin = origin_of(priority)
-    if origin is not None and origin.trained_on is not None:
-        seen = scores.units.isin(origin.trained_on)
-        if seen.any():
-            raise LeakageError(
-                f"The priority was predicted by a learner that was fitted on {int(seen.sum())} of "
-                f"the {scores.n_units} units that evaluate it ({origin.learner}), so it has seen "
-                "their outcomes. Use cross_predict(study, folds)."
-            )
-    values = check_finite("priority", priority.loc[scores.units])
-    folds = None if origin is None else origin.folds
-    if within == "all" or (within == "auto" and folds is None):
-        return values, "all units"
-    if folds is None:
-        raise ValueError(
-            "rank_within='folds' needs a priority from `cross_predict`, which knows its folds; "
-            "this Series does not come from there."
-        )
-    labels = folds.loc[scores.units].to_numpy()
-    told = f"each of {len(np.unique(labels))} folds"
-    return rank_within_folds(values, labels, scores.weight), told
-
-
-def _widening(priority: "pd.Series[float] | ArrayLike") -> float:
-    """Return by how much intervals are widened; see the notes of `rank_weighted_effect`."""
-    origin = origin_of(priority) if isinstance(priority, pd.Series) else None
-    return 1.0 if origin is None or origin.folds is None else _OUT_OF_FOLD_WIDENING

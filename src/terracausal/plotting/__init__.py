@@ -15,6 +15,7 @@ from terracausal.plotting.embeddings import (
     plot_explained_variance,
     plot_filter_rows,
 )
+from terracausal.plotting.grouped_effects import plot_grouped_effects
 from terracausal.plotting.intervals import plot_intervals
 from terracausal.plotting.overlap import plot_overlap
 from terracausal.plotting.targeting import plot_targeting_curve
@@ -29,6 +30,7 @@ __all__ = [
     "plot_effect_map",
     "plot_explained_variance",
     "plot_filter_rows",
+    "plot_grouped_effects",
     "plot_intervals",
     "plot_overlap",
     "plot_targeting_curve",

@@ -1,0 +1,164 @@
+"""Weighted least squares whose influence values give grf's standard errors.
+
+grf reports the errors of its calibration test and projection as `sandwich::vcovCL` of type HC3:
+the jackknife that leaves out one cluster (one unit, without clusters) at a time. Bell & McCaffrey
+(2002), Bias reduction in standard errors for linear regression with multi-stage samples, Survey
+Methodology 28(2); Cameron & Miller (2015), Journal of Human Resources 50(2), equation 25.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terracausal._foundation.errors import RoleError, list_some
+from terracausal.nuisance import Scores
+from terracausal.study import Dependence, Estimate
+
+Floats = NDArray[np.floating[Any]]
+_ALONE = 1 - 1e-9
+_RANK = 1e-10
+
+
+def jackknife_regression(
+    design: Floats, y: Floats, weight: Floats, cluster: NDArray[np.int64] | None
+) -> tuple[Floats, Floats]:
+    """Return the coefficients and what each unit moves them by.
+
+    With ``A = X'VX``, unit i of cluster g moves them by ``(A - A_g)^-1 x_i v_i r_i``, so the moves
+    of a cluster add up to the change of the coefficients when that cluster is left out, and the sum
+    of their outer products over clusters is the covariance HC3.
+
+    Parameters
+    ----------
+    design : ndarray of shape (n_units, n_terms)
+        Of full column rank.
+    y, weight : ndarray of shape (n_units,)
+    cluster : ndarray of shape (n_units,) or None
+        Codes from 0 to n_clusters - 1; None leaves out one unit at a time.
+
+    Returns
+    -------
+    coefficients : ndarray of shape (n_terms,)
+    moves : ndarray of shape (n_units, n_terms)
+
+    Raises
+    ------
+    RoleError
+        A coefficient is known from one cluster or unit only.
+    """
+    root = np.sqrt(weight)
+    q, r = np.linalg.qr(design * root[:, None])
+    coefficients = np.linalg.solve(r, q.T @ (root * y))
+    residual = root * (y - design @ coefficients)
+    if cluster is None:
+        leverage = np.sum(q**2, axis=1)
+        _check_leverage(leverage, "unit")
+        moves = q * (residual / (1 - leverage))[:, None]
+    else:
+        moves = _moves_by_cluster(q, residual, cluster)
+    return coefficients, np.linalg.solve(r, moves.T).T
+
+
+def _moves_by_cluster(q: Floats, residual: Floats, cluster: NDArray[np.int64]) -> Floats:
+    """Return the moves in the basis q, where A is the identity."""
+    moves = q * residual[:, None]
+    order = np.argsort(cluster, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1)
+    identity, alone = np.eye(q.shape[1]), np.zeros(len(parts))
+    for g, part in enumerate(parts):
+        own = q[part].T @ q[part]
+        alone[g] = np.linalg.eigvalsh(own)[-1]
+        if alone[g] <= _ALONE:
+            moves[part] = np.linalg.solve(identity - own, moves[part].T).T
+    _check_leverage(alone, "cluster")
+    return moves
+
+
+def _check_leverage(leverage: Floats, what: str) -> None:
+    alone = int((leverage > _ALONE).sum())
+    if alone:
+        raise RoleError(
+            f"A coefficient must be known from at least 2 {what}s; {alone} of {len(leverage)} "
+            f"{what}s determine one alone, so the regression has no standard error (HC3). Leave "
+            f"out the column that varies in one {what} only, or merge it with another."
+        )
+
+
+def check_rank(design: Floats, weight: Floats, names: list[str]) -> None:
+    """Raise a `RoleError` that names the columns which the others determine.
+
+    Parameters
+    ----------
+    design : ndarray of shape (n_units, n_terms)
+    weight : ndarray of shape (n_units,)
+    names : list of str
+        One for each column.
+    """
+    if len(design) <= len(names):
+        raise RoleError(
+            f"A regression needs more units than terms; got {len(design)} units and "
+            f"{len(names)} terms. Use fewer columns, such as principal components."
+        )
+    scale = np.sqrt(np.sum(weight[:, None] * design**2, axis=0))
+    scaled = design * np.sqrt(weight)[:, None] / np.where(scale > 0, scale, 1.0)
+    # a column that its predecessors determine leaves nothing on the diagonal
+    left = np.abs(np.diag(np.linalg.qr(scaled)[1]))
+    found = [name for name, size in zip(names, left, strict=True) if size < _RANK]
+    if found:
+        raise RoleError(
+            f"{len(found)} of {len(names)} terms are constant or determined by the others: "
+            f"{list_some(found)}. Leave them out."
+        )
+
+
+def regression_estimate(
+    scores: Scores,
+    design: Floats,
+    y: Floats,
+    terms: tuple[str, ...],
+    dependence: Dependence | None,
+    words: tuple[str, str],
+) -> Estimate:
+    """Return a weighted regression as an estimate with grf's standard errors.
+
+    Parameters
+    ----------
+    scores : Scores
+        Weight, cluster and place of each unit.
+    design : ndarray of shape (n_units, n_terms)
+    y : ndarray of shape (n_units,)
+    terms : tuple of str
+    dependence : Dependence or None
+        None clusters whenever the units have clusters.
+    words : tuple of str
+        The estimand and the method.
+
+    Returns
+    -------
+    Estimate
+    """
+    frame, n_units = scores.frame, scores.n_units
+    kind = ("hc" if frame.cluster is None else "cluster") if dependence is None else dependence.kind
+    check_rank(design, scores.weight, list(terms))
+    codes = frame.cluster_codes if kind == "cluster" else None
+    if codes is not None and codes.max() < 1:
+        raise RoleError("A clustered standard error needs at least 2 clusters; the scores have 1.")
+    coefficients, moves = jackknife_regression(design, y, scores.weight, codes)
+    influence = n_units * moves
+    # the jackknife has its own small-sample correction; undo the factor of `Estimate`
+    if codes is not None:
+        influence *= np.sqrt(1 - 1 / (codes.max() + 1))
+    elif kind == "hc":
+        influence *= np.sqrt(1 - len(terms) / n_units)
+    return Estimate(
+        coefficients,
+        influence,
+        frame,
+        terms,
+        *words,
+        dependence,
+        scores.assumptions,
+        scores.notes,
+        n_parameters=len(terms),
+    )

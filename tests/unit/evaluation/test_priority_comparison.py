@@ -1,0 +1,90 @@
+"""Two priorities on the same half-samples, and the band of the targeting curve."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from terracausal._foundation.errors import LeakageError, RoleError
+from terracausal.effects import EffectOrigin
+from terracausal.effects.origin import with_origin
+from terracausal.evaluation import rank_weighted_effect
+from terracausal.evaluation.priority_comparison import compare_priorities, targeting_curve
+from terracausal.nuisance import Scores
+
+N_UNITS = 400
+
+
+@pytest.fixture
+def table(rng):
+    x, noise = rng.normal(size=(2, N_UNITS))
+    table = pd.DataFrame({"x": x, "close": x + 0.3 * noise, "other": rng.normal(size=N_UNITS)})
+    table["score"] = x + rng.normal(size=N_UNITS)
+    table["cluster"] = np.arange(N_UNITS) % 80
+    return table
+
+
+@pytest.fixture
+def scores(table):
+    return Scores.from_dataframe(table)
+
+
+@pytest.mark.parametrize("target", ["AUTOC", "QINI"])
+def test_each_part_is_the_rank_weighted_effect(table, scores, target):
+    found = compare_priorities(scores, table["x"], table["other"], target, random_state=3)
+    for j, name in enumerate(("x", "other")):
+        alone = rank_weighted_effect(scores, table[name], target, random_state=3)
+        assert found.value[j] == pytest.approx(alone.value[0])
+        assert found.std_error[j] == pytest.approx(alone.std_error[0])
+    assert found.value[2] == pytest.approx(found.value[0] - found.value[1])
+    assert found.p_value[2] < 0.01
+
+
+def test_the_difference_counts_what_both_rankings_share(table, scores):
+    found = compare_priorities(scores, table["x"], table["close"], random_state=0)
+    assert found.std_error[2] < 0.7 * np.hypot(*found.std_error[:2])
+    swapped = compare_priorities(scores, table["close"], table["x"], random_state=0)
+    np.testing.assert_allclose(swapped.value[2], -found.value[2])
+    np.testing.assert_allclose(swapped.std_error[2], found.std_error[2])
+
+
+def test_out_of_fold_priorities_are_widened(table, scores):
+    origin = EffectOrigin("learner", folds=table["cluster"] % 4)
+    learned = [with_origin(table[name].copy(), origin) for name in ("x", "other")]
+    found = compare_priorities(scores, *learned, random_state=0)
+    ranks = [table[name].groupby(table["cluster"] % 4).rank() for name in ("x", "other")]
+    plain = compare_priorities(scores, *ranks, random_state=0)
+    np.testing.assert_allclose(found.value, plain.value)
+    np.testing.assert_allclose(found.std_error, np.sqrt(2) * plain.std_error)
+    assert "widened" in found.summary()
+
+
+def test_results_can_be_shown(table, scores):
+    found = compare_priorities(scores, table["x"], table["other"], names=("image", "table"))
+    assert found.to_dataframe()["term"].tolist() == ["image", "table", "image less table"]
+    assert "<table" in found._repr_html_()
+    assert found.plot().get_xlabel() == "AUTOC (units of the outcome)"
+
+
+def test_curve_is_that_of_the_rank_weighted_effect_with_a_wider_band(table, scores):
+    curve = targeting_curve(scores, table["x"], n_bootstrap=200, random_state=1)
+    toc = rank_weighted_effect(scores, table["x"], random_state=1).toc
+    np.testing.assert_allclose(curve["estimate"], toc["estimate"])
+    np.testing.assert_allclose(curve["std_error"], toc["std_error"], atol=1e-12)
+    np.testing.assert_allclose(curve["ci_low"], toc["ci_low"], atol=1e-12)
+    inner = curve["fraction"] < 1
+    wider = (curve["band_high"] - curve["estimate"]) / (curve["ci_high"] - curve["estimate"])
+    assert wider[inner].min() > 1.1
+    assert np.ptp(wider[inner]) < 1e-9
+    assert curve.iloc[-1]["band_high"] == pytest.approx(0, abs=1e-9)
+
+
+def test_refusals(table, scores):
+    seen = with_origin(table["x"].copy(), EffectOrigin("Learner()", trained_on=table.index))
+    with pytest.raises(LeakageError, match="The second priority was predicted"):
+        compare_priorities(scores, table["x"], seen)
+    with pytest.raises(LeakageError, match="The priority was predicted"):
+        targeting_curve(scores, seen)
+    with pytest.raises(RoleError, match="at least 2 clusters"):
+        targeting_curve(Scores.from_dataframe(table.assign(cluster=0)), table["x"])
+    with pytest.raises(ValueError, match=r"`fractions` must lie in \(0, 1\]"):
+        targeting_curve(scores, table["x"], fractions=[0.0])
