@@ -32,6 +32,9 @@ _DOORS = {
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
     "calibration_test": "evaluation",
+    "check_balance": "evaluation",
+    "check_overlap": "evaluation",
+    "check_propensity": "evaluation",
     "compare_priorities": "evaluation",
     "cross_fit": "nuisance",
     "doubly_robust_scores": "nuisance",
@@ -49,6 +52,7 @@ _DOORS = {
     "regression_adjustment": "effects",
     "repeat_cross_fit": "nuisance",
     "simulate_study": "simulate",
+    "spatial_autocorrelation": "evaluation",
     "treat_within_budget": "evaluation",
     "wild_cluster_bootstrap": "study",
 }
@@ -89,11 +93,15 @@ if TYPE_CHECKING:
     from terracausal.evaluation import TargetingResult as TargetingResult
     from terracausal.evaluation import best_linear_projection as best_linear_projection
     from terracausal.evaluation import calibration_test as calibration_test
+    from terracausal.evaluation import check_balance as check_balance
+    from terracausal.evaluation import check_overlap as check_overlap
+    from terracausal.evaluation import check_propensity as check_propensity
     from terracausal.evaluation import compare_priorities as compare_priorities
     from terracausal.evaluation import grouped_effects as grouped_effects
     from terracausal.evaluation import learn_policy as learn_policy
     from terracausal.evaluation import policy_value as policy_value
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
+    from terracausal.evaluation import spatial_autocorrelation as spatial_autocorrelation
     from terracausal.evaluation import treat_within_budget as treat_within_budget
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips

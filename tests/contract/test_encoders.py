@@ -3,6 +3,7 @@
 A new encoder is added to `ENCODERS` with what is particular to it, and passes every test here.
 """
 
+import functools
 import json
 import pickle
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from terracausal.encoders import (
     RandomNetworkEncoder,
     SequenceEncoder,
     Texture,
+    TrainedEncoder,
+    TrainingSettings,
 )
 from terracausal.encoders.base import ChipEncoder
+from terracausal.encoders.networks import KernelMaxNetwork
 from terracausal.encoders.reduction import fit_components
 from terracausal.imagery import Chips
 
@@ -116,6 +120,20 @@ ENCODERS = {
         reads_pixels=False,
         learns_moments=False,
     ),
+    "trained, kernel": Entry(
+        TrainedEncoder(
+            functools.partial(KernelMaxNetwork, width_px=3, n_filters=4),
+            training=TrainingSettings(n_epochs=2, batch_size=4),
+            random_state=0,
+        ),
+        rtol=1e-5,
+        supervised=True,
+    ),
+    "trained, convolutional": Entry(
+        TrainedEncoder(training=TrainingSettings(n_epochs=2, batch_size=4), random_state=0),
+        rtol=1e-4,
+        supervised=True,
+    ),
 }
 
 
@@ -176,7 +194,7 @@ def fitted(entry):
 def outcomes(chips, seed=0):
     """Return a number per site that does not depend on the order of sites."""
     numbers = pd.Series(np.random.default_rng(seed).normal(size=len(KEYS)), KEYS)
-    return numbers.loc[chips.keys].to_numpy()
+    return numbers.loc[chips.keys]
 
 
 def same(one, other, rtol=0.0):

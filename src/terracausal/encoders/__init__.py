@@ -3,6 +3,7 @@
 from terracausal.encoders.band_statistics import BandStatisticsEncoder
 from terracausal.encoders.embedding import embed
 from terracausal.encoders.kept_embeddings import load_embeddings
+from terracausal.encoders.networks.settings import TrainingSettings
 from terracausal.encoders.places import LocationEncoder
 from terracausal.encoders.pretrained import (
     Preprocessing,
@@ -37,6 +38,7 @@ __all__ = [
     "SequenceEncoder",
     "Texture",
     "TrainedEncoder",
+    "TrainingSettings",
     "embed",
     "load_embeddings",
     "nearest_sites",

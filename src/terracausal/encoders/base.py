@@ -19,7 +19,7 @@ from terracausal._foundation.randomness import canonical_order
 from terracausal.encoders.reduction import PrincipalComponents, fit_components
 from terracausal.encoders.streaming import read_ahead
 from terracausal.imagery import Chips
-from terracausal.imagery.dates import describe_image_dates
+from terracausal.imagery.last_images import describe_image_dates
 
 _SITES_AT_ONCE = 64
 

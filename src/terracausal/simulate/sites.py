@@ -145,6 +145,38 @@ def chip_means(
     return np.asarray((chips * weight).sum(axis=-1) @ weight, dtype=np.float64)
 
 
+def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shift and scale values to mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_sites,)
+        A feature.
+
+    Returns
+    -------
+    ndarray of shape (n_sites,)
+        The standardised feature.
+
+    Raises
+    ------
+    ValueError
+        If all values are the same.
+
+    Examples
+    --------
+    >>> standardise(np.array([1.0, 3.0])).tolist()
+    [-1.0, 1.0]
+    """
+    spread = float(values.std())
+    if not spread > 1e-9 * (1.0 + abs(float(values.mean()))):
+        raise ValueError(
+            f"The image feature must differ between sites; all {values.size} sites have "
+            f"{float(values.mean()):.4g}. Take a larger landscape or more sites."
+        )
+    return np.asarray((values - values.mean()) / spread)
+
+
 def cut_chips(
     landscape: Landscape, corners: NDArray[np.intp], size_px: int, sites: gpd.GeoDataFrame
 ) -> Chips:

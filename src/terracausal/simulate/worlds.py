@@ -1,124 +1,54 @@
-"""Worlds: randomised studies on a simulated landscape, with the effect of every unit known."""
+"""Worlds: one door to all simulated studies whose truth is known."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
-import geopandas as gpd
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from terracausal._foundation.checks import check_choice, check_count
+from terracausal._foundation.checks import check_choice
 from terracausal._foundation.randomness import RandomState, random_generator
+from terracausal.imagery import Chips
+from terracausal.simulate.kernel import run_kernel
 from terracausal.simulate.landscape import Landscape, simulate_landscape
-from terracausal.simulate.sites import (
-    chip_means,
-    cut_chips,
-    enough_px,
-    place_sites,
-    site_points,
-)
-from terracausal.study import Study, StudyData
+from terracausal.simulate.settings import ConfoundingSettings, KernelSettings, WorldSettings
+from terracausal.simulate.simulated_study import SimulatedStudy, WorldSize
+from terracausal.simulate.sites import enough_px
+from terracausal.simulate.trials import run_trial
+from terracausal.simulate.tutorial import run_tutorial
 
-WORLDS = ("effect_modification", "constant_effect")
-_PROPENSITY = 0.5
-_COVARIATES = ("age", "female", "schooling")
+Settings = WorldSettings | ConfoundingSettings
+_KERNEL_LANDSCAPE_PX = 1024
 
 
 @dataclass(frozen=True)
-class WorldSettings:
-    """The sizes of what happens in a world, in units of the outcome.
+class _World:
+    """What a world takes where nothing is said."""
 
-    Parameters
-    ----------
-    average_effect : float, default=0.5
-        Mean effect over sites.
-    effect_sd : float, default=0.4
-        Standard deviation of the effect between sites.
-    site_sd : float, default=0.3
-        Standard deviation of what the units of a site share and no image shows.
-    noise_sd : float, default=1.0
-        Standard deviation of the unit's own noise.
-    assignment : {"site", "unit"}, default='site'
-        Who is randomised: half of the sites, or half of the units.
-
-    Examples
-    --------
-    >>> WorldSettings(assignment="unit").average_effect
-    0.5
-    """
-
-    average_effect: float = 0.5
-    effect_sd: float = 0.4
-    site_sd: float = 0.3
-    noise_sd: float = 1.0
-    assignment: Literal["site", "unit"] = "site"
-
-    def __post_init__(self) -> None:
-        check_choice("assignment", self.assignment, ("site", "unit"))
-        if not np.isfinite(self.average_effect):
-            raise ValueError(f"`average_effect` must be finite; got {self.average_effect!r}.")
-        for name in ("effect_sd", "site_sd", "noise_sd"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be finite and not negative; got {value!r}.")
+    settings: type[Settings]
+    size: WorldSize
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SimulatedStudy(StudyData):
-    """A study of a simulated world, its chips, and the truth that no real study shows.
-
-    Parameters
-    ----------
-    study : Study
-        Units and their roles.
-    chips : Chips
-        One chip for each site.
-    name : str
-        Name of the world.
-    notes : tuple of str, default=()
-        How the world was made.
-    truth : pandas.DataFrame of shape (n_units, 7)
-        By unit key. `effect`: the unit's effect. `outcome_control`, `outcome_treated`: expected
-        outcome in each arm given the covariates and the image, so *without* site effect and
-        noise; their difference is `effect`. `propensity`: probability of treatment. `modifier`:
-        the image feature that drives the effect, mean 0 and standard deviation 1 over sites.
-        `site_effect`, `noise`: what is added to either arm's expectation to give the outcome.
-    landscape : Landscape
-        Where the study took place.
-    settings : WorldSettings
-        The sizes that were used.
-
-    Examples
-    --------
-    >>> data = simulate_study(n_sites=20, random_state=0)
-    >>> round(data.average_effect, 3)
-    0.5
-    """
-
-    truth: pd.DataFrame
-    landscape: Landscape
-    settings: WorldSettings
-
-    @property
-    def average_effect(self) -> float:
-        """Mean true effect of the study's units."""
-        return float(self.truth.loc[self.study.units, "effect"].mean())
+_TRIAL = _World(WorldSettings, WorldSize(400, 5, 32))
+WORLDS = {
+    "effect_modification": _TRIAL,
+    "constant_effect": _TRIAL,
+    "tutorial": _World(ConfoundingSettings, WorldSize(1000, 1, 64)),
+    "kernel": _World(KernelSettings, WorldSize(500, 1, 64)),
+}
 
 
 def simulate_study(
     world: str = "effect_modification",
     *,
-    n_sites: int = 400,
-    units_per_site: int = 5,
-    size_px: int = 32,
-    landscape: Landscape | None = None,
-    settings: WorldSettings | None = None,
+    n_sites: int | None = None,
+    units_per_site: int | None = None,
+    size_px: int | None = None,
+    landscape: Landscape | Chips | ArrayLike | None = None,
+    settings: Settings | None = None,
     random_state: RandomState = None,
 ) -> SimulatedStudy:
-    """Run a randomised trial in a simulated landscape.
+    """Run a study in a world whose truth is known.
 
+    **Trials** ("effect_modification", "constant_effect") are randomised in a simulated landscape.
     With s(i) the site of unit i and all image features read off the landscape's layers in the
     chip, weighted towards its centre and standardised over the study's sites::
 
@@ -131,198 +61,118 @@ def simulate_study(
     where density is the logarithm of buildings per km². Treatment is drawn for exactly half of the
     sites (or units); of an odd number, the odd one out is decided by a coin.
 
+    **Observational worlds** ("tutorial", "kernel") are confounded by what the image shows::
+
+        confounder_i = √(1 - unseen_share) visible_s(i) + √unseen_share Normal(0, 1)
+        seen_i       = confounder_i + x1_i + x2_i
+        control_i    = seen_i + field_in_outcome × field_s(i)
+        log odds_i   = propensity_strength × (seen_i + field_in_treatment × field_s(i))
+                       + Normal(0, treatment_noise_sd)
+        effect_i     = average_effect + effect_slope × confounder_i
+        outcome_i    = control_i + effect_i × treatment_i + site_effect_s(i) + noise_i
+
+    "tutorial" is the simulation of the causalimages tutorial: red is the confounder, and the
+    covariates x1 and x2 are standard normal. "kernel" is that of Jerzak, Johansson & Daoud (2023),
+    without covariates: each scene is convolved with a diagonal pattern of `width_px` pixels, and
+    the largest response in the scene, standardised over scenes, confounds.
+
     Parameters
     ----------
-    world : {"effect_modification", "constant_effect"}, default='effect_modification'
-        Whether fields in the image modify the effect, or nothing does (`effect_sd` is then 0).
-    n_sites : int, default=400
-        Number of sites, at least 4. They lie where people live, with probability proportional to
-        the density of buildings, no two at the same place.
-    units_per_site : int, default=5
-        Number of units of each site.
-    size_px : int, default=32
-        Height and width of the chips, each centred on its site.
-    landscape : Landscape, default=None
-        Where the sites lie. None simulates one just large enough that few chips overlap (1,024
-        pixels for the defaults); pass one to reuse it in a Monte Carlo study.
-    settings : WorldSettings, default=None
-        Sizes of effects and noise; None takes the defaults of `WorldSettings`.
+    world : str, default='effect_modification'
+        "effect_modification": fields in the image modify the effect. "constant_effect": nothing
+        does (`effect_sd` is then 0). "tutorial" and "kernel": as above.
+    n_sites : int, default=None
+        Number of sites, at least 4. In trials they lie where people live, with probability
+        proportional to the density of buildings, no two at the same place. None takes 400 in
+        trials, 1,000 in the tutorial, and 500 scenes or all given chips in the kernel world.
+    units_per_site : int, default=None
+        Number of units of each site; None takes 5 in trials and 1 elsewhere.
+    size_px : int, default=None
+        Height and width of the chips before any degrading; None takes 32 in trials, 64 elsewhere,
+        or the size of given chips.
+    landscape : Landscape, Chips or array-like of shape (height, width), default=None
+        Where the sites lie; not for the tutorial. None simulates one: for trials just large enough
+        that few chips overlap (1,024 pixels for the defaults), for the kernel world 1,024 pixels.
+        Pass one to reuse it in a Monte Carlo study. The kernel world also takes real imagery: a
+        raster of one band, NaN where missing, or chips, which are then the scenes.
+    settings : WorldSettings, ConfoundingSettings or KernelSettings, default=None
+        Sizes of effects, noise and confounding, of the kind that the world takes (in this order:
+        trials, tutorial, kernel); None takes its defaults.
     random_state : None, int or numpy.random.Generator, default=None
         The same seed gives the same study.
 
     Returns
     -------
     SimulatedStudy
-        With `study` (known propensity 0.5), `chips`, `truth` and `average_effect`.
+        With `study`, `chips`, `truth`, `average_effect` and `true_effect`. Trials have the known
+        propensity 0.5.
 
     Raises
     ------
     ValueError
-        If the world is unknown, the sites do not fit in the landscape, or the landscape has no
-        differences in cropland.
+        If the world is unknown, the settings are those of another world, the sites do not fit in
+        the imagery, or the imagery has no differences in what matters.
+    TypeError
+        If a trial is given imagery that is not a Landscape.
 
     Notes
     -----
-    The features are standardised over the study's own sites, so the mean of the true effects is
-    `average_effect` and their standard deviation `effect_sd`, exactly.
+    In trials the features are standardised over the study's own sites, so the mean of the true
+    effects is `average_effect` and their standard deviation `effect_sd`, exactly. In the
+    kernel world so is the confounder, so that the paper's standardisation of pixels and responses
+    does not matter. The paper pools over a window that is the same for all widths; here it is
+    every place where the pattern lies inside the scene. Scenes are cut at random, may share
+    pixels, and are then put at random places of a map, as the sites of the tutorial are.
 
     Examples
     --------
     >>> data = simulate_study(n_sites=20, units_per_site=3, random_state=0)
     >>> data.study.n_units, data.study.n_sites, data.chips["s0000"].shape
     (60, 20, (1, 6, 32, 32))
+    >>> data = simulate_study("tutorial", n_sites=100, random_state=0)
+    >>> data.average_effect, data.chips.bands
+    (2.0, ('red', 'green', 'blue'))
     """
-    check_choice("world", world, WORLDS)
-    n_sites = check_count("n_sites", n_sites, minimum=4)
-    units_per_site = check_count("units_per_site", units_per_site)
-    size_px = check_count("size_px", size_px)
-    settings = WorldSettings() if settings is None else settings
-    if world == "constant_effect":
-        settings = replace(settings, effect_sd=0.0)
-    streams = random_generator(random_state).spawn(4)
-    if landscape is None:
-        landscape = simulate_landscape(enough_px(n_sites, size_px), random_state=streams[0])
-    corners = place_sites(landscape, n_sites, size_px, streams[1])
-    keys = pd.Index([f"s{number:04d}" for number in range(n_sites)], name="site")
-    sites = site_points(landscape, corners, size_px, keys)
-    modifier = standardise(chip_means(landscape.layers["cropland"], corners, size_px))
-    buildings = chip_means(landscape.layers["buildings_per_km2"], corners, size_px)
-    table = _draw_units(sites, np.log1p(buildings), units_per_site, streams[2])
-    site_row = np.repeat(np.arange(n_sites), units_per_site)
-    truth = _truth(table, modifier[site_row], site_row, settings, streams[3])
-    treatment = assign_half(n_sites if settings.assignment == "site" else len(table), streams[3])
-    treatment = treatment[site_row] if settings.assignment == "site" else treatment
-    expected = np.where(treatment == 1, truth["outcome_treated"], truth["outcome_control"])
-    table["treatment"] = treatment
-    table["outcome"] = expected + truth["site_effect"] + truth["noise"]
-    study = Study(
-        table.drop(columns="density"),
-        outcome="outcome",
-        treatment="treatment",
-        site="site",
-        covariates=_COVARIATES,
-        propensity=_PROPENSITY,
-        coords=("lon", "lat"),
-    )
-    note = (
-        f"Simulated; treatment by {settings.assignment}. Effects have mean "
-        f"{settings.average_effect:g} and standard deviation {settings.effect_sd:g} over sites"
-        + (", and rise with the share of cropland in the chip." if settings.effect_sd else ".")
-    )
-    return SimulatedStudy(
-        study=study,
-        chips=cut_chips(landscape, corners, size_px, sites),
-        name=world,
-        notes=(note,),
-        truth=truth,
-        landscape=landscape,
-        settings=settings,
-    )
-
-
-def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shift and scale values to mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_sites,)
-        A feature.
-
-    Returns
-    -------
-    ndarray of shape (n_sites,)
-        The standardised feature.
-
-    Raises
-    ------
-    ValueError
-        If all values are the same.
-
-    Examples
-    --------
-    >>> standardise(np.array([1.0, 3.0])).tolist()
-    [-1.0, 1.0]
-    """
-    spread = float(values.std())
-    if not spread > 1e-9 * (1.0 + abs(float(values.mean()))):
+    check_choice("world", world, tuple(WORLDS))
+    default = WORLDS[world]
+    settings = default.settings() if settings is None else settings
+    if type(settings) is not default.settings:
         raise ValueError(
-            f"The image feature must differ between sites; all {values.size} sites have "
-            f"{float(values.mean()):.4g}. Take a larger landscape or more sites."
+            f"The world {world!r} takes {default.settings.__name__}; got {type(settings).__name__}."
         )
-    return np.asarray((values - values.mean()) / spread)
+    size = _size(default.size, n_sites, units_per_site, size_px, landscape)
+    first, *streams = random_generator(random_state).spawn(4)
+    if isinstance(settings, KernelSettings):
+        if landscape is None:
+            landscape = simulate_landscape(_KERNEL_LANDSCAPE_PX, random_state=first)
+        return run_kernel(settings, size, landscape, streams[0])
+    if isinstance(settings, ConfoundingSettings):
+        if landscape is not None:
+            raise ValueError("The world 'tutorial' paints its own images; give no `landscape`.")
+        return run_tutorial(settings, size, streams[0])
+    if landscape is None:
+        landscape = simulate_landscape(enough_px(size.n_sites, size.size_px), random_state=first)
+    if not isinstance(landscape, Landscape):
+        raise TypeError(
+            f"The world {world!r} needs the layers of a Landscape; got "
+            f"{type(landscape).__name__}. Imagery alone will do for the world 'kernel'."
+        )
+    return run_trial(world, settings, size, landscape, streams)
 
 
-def assign_half(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw treatment for exactly half of `count`; a coin decides about an odd one.
-
-    Parameters
-    ----------
-    count : int
-        Number of sites or units.
-    generator : numpy.random.Generator
-        The source of randomness.
-
-    Returns
-    -------
-    ndarray of shape (count,)
-        Zeros and ones; each is one with probability 0.5.
-
-    Examples
-    --------
-    >>> int(assign_half(10, np.random.default_rng(0)).sum())
-    5
-    """
-    n_treated = count // 2 + (int(generator.integers(2)) if count % 2 else 0)
-    treatment = np.zeros(count, dtype=np.int64)
-    treatment[:n_treated] = 1
-    return generator.permutation(treatment)
-
-
-def _draw_units(
-    sites: gpd.GeoDataFrame,
-    log_density: NDArray[np.float64],
-    units_per_site: int,
-    generator: np.random.Generator,
-) -> pd.DataFrame:
-    """Return one row per unit: site, coordinates, covariates and the site's density."""
-    site_row = np.repeat(np.arange(len(sites)), units_per_site)
-    number = np.tile(np.arange(units_per_site), len(sites))
-    density = standardise(log_density)[site_row]
-    degrees = sites.geometry.to_crs("EPSG:4326")
-    n_units = len(site_row)
-    schooling = generator.poisson(np.clip(7.0 + 0.8 * density, 1.0, None))
-    columns: Mapping[str, NDArray[np.generic]] = {
-        "site": sites.index.to_numpy()[site_row],
-        "lon": degrees.x.to_numpy()[site_row],
-        "lat": degrees.y.to_numpy()[site_row],
-        "age": generator.integers(18, 36, size=n_units),
-        "female": generator.integers(2, size=n_units),
-        "schooling": np.minimum(schooling, 16),
-        "density": density,
-    }
-    keys = [f"{sites.index[row]}-{unit}" for row, unit in zip(site_row, number, strict=True)]
-    return pd.DataFrame(columns, index=pd.Index(keys, name="unit"))
-
-
-def _truth(
-    table: pd.DataFrame,
-    modifier: NDArray[np.float64],
-    site_row: NDArray[np.intp],
-    settings: WorldSettings,
-    generator: np.random.Generator,
-) -> pd.DataFrame:
-    """Return the truth by unit, as `SimulatedStudy` describes it."""
-    effect = settings.average_effect + settings.effect_sd * modifier
-    personal = 0.02 * (table["age"] - 26) - 0.2 * table["female"] + 0.08 * (table["schooling"] - 7)
-    control = (personal + 0.3 * table["density"]).to_numpy(dtype=np.float64)
-    n_sites = int(site_row.max()) + 1
-    columns = {
-        "effect": effect,
-        "outcome_control": control,
-        "outcome_treated": control + effect,
-        "propensity": np.full(len(table), _PROPENSITY),
-        "modifier": modifier,
-        "site_effect": settings.site_sd * generator.standard_normal(n_sites)[site_row],
-        "noise": settings.noise_sd * generator.standard_normal(len(table)),
-    }
-    return pd.DataFrame(columns, index=table.index)
+def _size(
+    default: WorldSize,
+    n_sites: int | None,
+    units_per_site: int | None,
+    size_px: int | None,
+    imagery: Landscape | Chips | ArrayLike | None,
+) -> WorldSize:
+    """Return what was asked for; the rest comes from given chips, then from the world."""
+    sites, px = default.n_sites, default.size_px
+    if isinstance(imagery, Chips):
+        sites, px = len(imagery), imagery.size_px[0]
+    return WorldSize(
+        sites if n_sites is None else n_sites,
+        default.units_per_site if units_per_site is None else units_per_site,
+        px if size_px is None else size_px,
+    )

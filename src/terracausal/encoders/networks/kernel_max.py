@@ -18,13 +18,21 @@ from terracausal.encoders.networks.missing import split_missing
 class KernelMaxNetwork(nn.Module):
     """Linear convolution, then maximum (or mean) over the image; the affine map is the head.
 
+    In training, answers are standardised over the sites of a step, as in the paper, and afterwards
+    by running moments. Without this the head would chase the mean of the maximum, which lies many
+    standard deviations from 0.
+
+    Only the strongest window of an image has a gradient, so that trainings end in different places:
+    take a high learning rate (0.1), a few filters and several restarts, as in
+    `TrainingSettings(learning_rate=0.1, n_epochs=20, n_restarts=4)`.
+
     Parameters
     ----------
     n_bands : int
         Number of bands.
     width_px : int, default=8
         Side of the filters.
-    n_filters : int, default=1
+    n_filters : int, default=4
         Number of filters; the paper has one. More filters are more tries to find the pattern.
     pooling : {'max', 'mean'}, default='max'
         Over all windows that lie inside the image and touch no missing pixel.
@@ -44,12 +52,14 @@ class KernelMaxNetwork(nn.Module):
     """
 
     oriented = True
+    feature_mean: Tensor
+    feature_variance: Tensor
 
     def __init__(
         self,
         n_bands: int,
         width_px: int = 8,
-        n_filters: int = 1,
+        n_filters: int = 4,
         pooling: Literal["max", "mean"] = "max",
     ) -> None:
         super().__init__()
@@ -59,6 +69,8 @@ class KernelMaxNetwork(nn.Module):
         self.pooling = pooling
         shape = (n_filters, check_count("n_bands", n_bands), width_px, width_px)
         self.filters = nn.Parameter(torch.randn(shape) / math.sqrt(n_bands) / width_px)
+        self.register_buffer("feature_mean", torch.zeros(n_filters))
+        self.register_buffer("feature_variance", torch.ones(n_filters))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of images.
@@ -92,7 +104,19 @@ class KernelMaxNetwork(nn.Module):
         else:
             maps = functional.conv2d(x, self.filters).masked_fill(touched, 0.0)
             found = maps.sum(dim=(2, 3)) / (~touched).sum(dim=(2, 3)).clamp_min(1)
-        return found.masked_fill(touched.all(dim=3).all(dim=2), torch.nan)
+        empty = touched.flatten(1).all(dim=1)
+        standard = torch.full_like(found, torch.nan)
+        standard[~empty] = self._standardised(found[~empty])
+        return standard
+
+    def _standardised(self, found: Tensor) -> Tensor:
+        return functional.batch_norm(
+            found,
+            self.feature_mean,
+            self.feature_variance,
+            training=self.training and len(found) > 1,
+            eps=1e-3,
+        )
 
     def _highest(self, x: Tensor, touched: Tensor) -> Tensor:
         """Return the maximum (b, n_filters); only its window is kept for the gradient."""

@@ -61,7 +61,7 @@ class Appetite:
                 torch.cuda.empty_cache()
             warnings.warn(
                 f"The memory of {self.device} does not hold {size} sites at once; going on with "
-                f"{self.n_at_once}. Results are the same: steps are summed over the parts.",
+                f"{self.n_at_once}. Steps keep their size, summed over parts.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -34,7 +34,8 @@ def number_of(*place: int) -> int:
     >>> number_of(0, 1) == number_of(0, 1), number_of(0, 1) == number_of(0, 2)
     (True, False)
     """
-    return int(np.random.SeedSequence(place).generate_state(1)[0])
+    sequence = np.random.SeedSequence(place)
+    return int(sequence.generate_state(1)[0])
 
 
 class TrainingRun:

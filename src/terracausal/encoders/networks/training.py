@@ -102,8 +102,8 @@ def train_network(
     -----
     Every epoch draws from a stream of its own, numbered by seed and epoch, so that a training that
     goes on from a checkpoint repeats what an uninterrupted one does, exactly. Global streams are
-    left as they were. The same seed gives the same numbers on the same machine and number of
-    threads; another number of threads sums in another order, which changes last digits.
+    left as they were. The same seed gives the same numbers on the same CPU and number of threads.
+    Another number of threads sums in another order, and CUDA in no fixed one: last digits change.
 
     Examples
     --------

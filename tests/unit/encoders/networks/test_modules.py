@@ -82,7 +82,7 @@ def test_two_networks_share_nothing(kind):
     before = one(images()).detach()
     with torch.no_grad():
         for parameter in two.parameters():
-            parameter.add_(1.0)
+            parameter.add_(torch.randn(parameter.shape))
     assert torch.equal(one(images()), before)
     assert not torch.equal(two(images()), before)
 
@@ -121,7 +121,7 @@ def test_partial_convolution_by_hand():
     assert kept.all()
     seen[0, 0, 1:4, 1:3] = 0
     found, kept = layer(x * seen, seen)
-    assert kept[0, 0, 2].tolist() == [0, 0, 0, 1, 1]  # 1/3, 1/3, 1/3, 2/3 and all are seen
+    assert kept[0, 0, 2].tolist() == [1, 0, 0, 1, 1]  # 3/6, 3/9, 3/9, 6/9, 6/6
     assert (found[kept == 0] == 0).all()
 
 
@@ -134,22 +134,38 @@ def test_halving_leaves_out_what_is_missing():
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
 def test_kernel_max_is_a_convolution_and_its_maximum(pooling):
-    network = KernelMaxNetwork(2, width_px=3, n_filters=4, pooling=pooling)
+    network = KernelMaxNetwork(2, width_px=3, n_filters=4, pooling=pooling).eval()
     x = images(n_bands=2)
     x[0, 1, 4, 4] = torch.nan
     windows = np.lib.stride_tricks.sliding_window_view(x.double().numpy(), (3, 3), axis=(2, 3))
     answers = np.einsum("bchwij,fcij->bfhw", windows, network.filters.detach().double().numpy())
     pool = np.nanmax if pooling == "max" else np.nanmean
-    np.testing.assert_allclose(network(x).detach(), pool(answers, axis=(2, 3)), rtol=1e-5)
+    expected = pool(answers, axis=(2, 3)) / np.sqrt(1 + 1e-3)  # running moments 0 and 1
+    np.testing.assert_allclose(network(x).detach(), expected, rtol=1e-5)
 
 
 def test_gradient_of_the_maximum_is_that_of_a_plain_graph():
     x = images(n_bands=2)
-    network = KernelMaxNetwork(2, width_px=3, n_filters=4)
+    network = KernelMaxNetwork(2, width_px=3, n_filters=4).eval()
     network(x).square().sum().backward()
     plain = network.filters.detach().clone().requires_grad_()
-    functional.conv2d(x, plain).amax(dim=(2, 3)).square().sum().backward()
+    answers = functional.conv2d(x, plain).amax(dim=(2, 3)) / np.sqrt(1 + 1e-3)
+    answers.square().sum().backward()
     torch.testing.assert_close(network.filters.grad, plain.grad)
+
+
+def test_answers_are_standardised_over_a_step_and_then_by_running_moments():
+    network, x = KernelMaxNetwork(3, width_px=3, n_filters=4), images(50)
+    x[7] = torch.nan
+    known = [k for k in range(50) if k != 7]
+    for _ in range(200):  # what is left of the first moments is 0.9^200
+        found = network(x)
+    torch.testing.assert_close(found[known].mean(dim=0), torch.zeros(4), rtol=0, atol=1e-5)
+    assert found[7].isnan().all()
+    # running variances divide by n - 1
+    torch.testing.assert_close(
+        network.eval()(x)[known], found[known] * np.sqrt(48 / 49), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_kernel_max_refuses_small_images():

@@ -1,0 +1,209 @@
+"""What adjustment for an image removes, in the tutorial world and in the kernel worlds.
+
+    python simulations/image_confounding/run.py tutorial
+    python simulations/image_confounding/run.py kernel_landscape_500_width8
+
+The first argument is the cell, one of `CELLS`; its rows go to results/CELL.csv.
+"""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import Row, main, row
+
+import terracausal as tc
+from terracausal.nuisance import Scores
+from terracausal.simulate import (
+    ConfoundingSettings,
+    KernelSettings,
+    SimulatedStudy,
+    simulate_landscape,
+)
+
+ENTROPY = 87316602874219004537710346612790145328
+GEWATA_NIR, SATURATED = 4, 16_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One world, how often it is drawn, and what reads its images.
+
+    Parameters
+    ----------
+    settings : ConfoundingSettings
+    replications : int
+    n_sites : int
+    encoders : tuple of str
+        Keys of `ENCODERS`.
+    units_per_site : int, default=1
+    imagery : str, default=None
+        "landscape" or "gewata" for the kernel world, None for the tutorial.
+    size_px : int, default=16
+        All columns of a tutorial image are alike, so that 16 pixels show what 64 do.
+    bound : float, default=None
+        Embedding columns are bounded at this quantile over sites and its complement.
+    """
+
+    settings: ConfoundingSettings
+    replications: int
+    n_sites: int
+    encoders: tuple[str, ...] = ("tabular", "band means")
+    units_per_site: int = 1
+    imagery: str | None = None
+    size_px: int = 16
+    bound: float | None = None
+
+
+# frozen encoders, and how many components of each the learners see
+ENCODERS: dict[str, tuple[Any, int | None]] = {
+    "tabular": (None, None),
+    "band means": (tc.BandStatisticsEncoder(quantiles=(), moments=("mean",)), None),
+    "band statistics": (tc.BandStatisticsEncoder(), None),
+    "random convolutions": (tc.RandomConvEncoder(128, random_state=0), None),
+    "random convolutions, 10 components": (tc.RandomConvEncoder(128, random_state=0), 10),
+    "random convolutions 8 px, max": (
+        tc.RandomConvEncoder(128, patch_px=8, pooling="max", random_state=0),
+        None,
+    ),
+}
+KERNEL_ENCODERS = ("tabular", "band statistics", "random convolutions 8 px, max")
+
+
+def kernel_cells() -> Iterator[tuple[str, Cell]]:
+    """Yield all kernel worlds: two sources of imagery, two sizes, widths, and resolutions."""
+    settings = {f"width{k}": KernelSettings(width_px=k) for k in (2, 4, 8, 16, 32)}
+    settings |= {f"width8_degraded{k}": KernelSettings(degrade=k) for k in (2, 4, 8)}
+    settings |= {"width8_unseen": KernelSettings(unseen_share=0.3)}
+    for imagery in ("landscape", "gewata"):
+        for n_sites in (500, 2000):
+            for name, chosen in settings.items():
+                cell = Cell(chosen, 50, n_sites, KERNEL_ENCODERS, imagery=imagery, size_px=64)
+                yield f"kernel_{imagery}_{n_sites}_{name}", cell
+
+
+SLOPE = {"effect_slope": 0.5}
+CLUSTERED = ConfoundingSettings(assignment="site", site_sd=0.5, propensity_strength=0.5)
+SPATIAL = ConfoundingSettings(field_in_treatment=2.0, spatial_noise_share=0.8, range_m=15_000.0)
+HIDDEN = ConfoundingSettings(field_in_treatment=1.0, field_in_outcome=1.0)
+CELLS = {
+    "smoke": Cell(ConfoundingSettings(propensity_strength=0.5), 2, 120, ("band means",), size_px=4),
+    "tutorial": Cell(
+        ConfoundingSettings(),
+        200,
+        1000,
+        ("tabular", "band means", "random convolutions, 10 components"),
+    ),
+    "tutorial_bounded": Cell(
+        ConfoundingSettings(), 200, 1000, ("random convolutions, 10 components",), bound=0.01
+    ),
+    "tutorial_outliers": Cell(
+        ConfoundingSettings(), 50, 1000, ("band statistics", "random convolutions")
+    ),
+    "tutorial_slope": Cell(ConfoundingSettings(**SLOPE), 200, 1000),
+    "tutorial_strong": Cell(ConfoundingSettings(**SLOPE, propensity_strength=2.5), 200, 1000),
+    "tutorial_clustered": Cell(CLUSTERED, 200, 200, units_per_site=10),
+    "tutorial_spatial": Cell(SPATIAL, 200, 1000),
+    "tutorial_hidden_field": Cell(HIDDEN, 100, 1000),
+    **dict(kernel_cells()),
+}
+
+
+@cache
+def imagery_of(name: str | None) -> Any:
+    """Return what scenes are cut from; Gewata's near infrared is read once."""
+    if name == "landscape":
+        return simulate_landscape(1024, random_state=0)
+    if name == "gewata":
+        import rasterio
+
+        root = Path(os.environ.get("TERRACAUSAL_DATA", "../shared/data"))
+        with rasterio.open(root / "gewata_landsat" / "gewata.tif") as source:
+            nir = source.read(GEWATA_NIR, masked=True)
+        return np.ma.masked_equal(nir, SATURATED)
+    return None
+
+
+def draw(cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
+    """Yield the rows of one replication."""
+    warnings.simplefilter("ignore", tc.nuisance.scores.OverlapWarning)
+    world = "tutorial" if cell.imagery is None else "kernel"
+    data = tc.simulate_study(
+        world,
+        n_sites=cell.n_sites,
+        units_per_site=cell.units_per_site,
+        size_px=cell.size_px,
+        landscape=imagery_of(cell.imagery),
+        settings=cell.settings,
+        random_state=rng,
+    )
+    tell = partial(rows_of, cell, data)
+    yield from tell("true nuisances", tc.doubly_robust_scores(data.study, true_nuisances(data)), 0)
+    for name in cell.encoders:
+        encoder, n_components = ENCODERS[name]
+        started = time.perf_counter()
+        study = data.study
+        if encoder is not None:
+            study = study.join(bounded(encoder.fit_transform(data.chips), cell), role="confounder")
+        yield from tell(name, scores_of(study, n_components, rng), started)
+
+
+def bounded(embeddings: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    """Move the most extreme sites of each column to its quantiles, if the cell asks for it."""
+    if cell.bound is None:
+        return embeddings
+    low, high = (embeddings.quantile(q) for q in (cell.bound, 1 - cell.bound))
+    return embeddings.clip(low, high, axis=1)
+
+
+def scores_of(study: tc.Study, n_components: int | None, rng: np.random.Generator) -> Scores:
+    nuisances = tc.cross_fit(study, n_components=n_components, random_state=rng)
+    return tc.doubly_robust_scores(study, nuisances)
+
+
+def true_nuisances(data: SimulatedStudy) -> tc.Nuisances:
+    """Return the nuisances of an oracle."""
+    table = data.truth[["propensity", "outcome_control", "outcome_treated"]].assign(fold=0)
+    return tc.Nuisances(table, propensity_known=True, learners={}, quality=table.iloc[:0])
+
+
+def rows_of(
+    cell: Cell, data: SimulatedStudy, nuisances: str, scores: Scores, started: float
+) -> Iterator[Row]:
+    """Yield the estimates from one set of scores."""
+    started = started or time.perf_counter()
+    setting = f"{cell.n_sites} sites"
+    if nuisances == "true nuisances":
+        naive = tc.average_effect(scores, method="difference_in_means")
+        yield row(setting, "difference in means", data.average_effect, naive, started)
+    for method in ("aipw", "hajek"):
+        for target in ("all", "treated", "overlap"):
+            truth = data.true_effect(target)
+            found = tc.average_effect(scores, target=target, method=method)
+            yield row(setting, f"{nuisances}: {method}", truth, found, started)
+            if target == "all" and cell.settings.spatial_noise_share:
+                spatial = found.with_std_error("conley", cutoff_m=2.0 * cell.settings.range_m)
+                yield row(setting, f"{nuisances}: {method} conley", truth, spatial, started)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in CELLS:
+        sys.exit(f"The first argument must be a cell, one of: {', '.join(CELLS)}")
+    chosen = sys.argv.pop(1)
+    if "--out" not in sys.argv:
+        results = Path(__file__).parent / "results"
+        results.mkdir(exist_ok=True)
+        sys.argv += ["--out", str(results / f"{chosen}.csv")]
+    cell = CELLS[chosen]
+    main(partial(draw, cell), ENTROPY, Path(__file__).parent, cell.replications)
