@@ -41,6 +41,10 @@ started = time.perf_counter()
 for site in some:
     chips[site]
 print(f"{len(some) / (time.perf_counter() - started):,.0f} chips a second, one after the other")
+started, n_read = time.perf_counter(), 0
+for keys, _ in chips.select(chips.keys[:4096]).batches(64):
+    n_read += len(keys)
+print(f"{n_read / (time.perf_counter() - started):,.0f} chips a second in batches of 64")
 """
 
 

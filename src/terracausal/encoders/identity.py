@@ -1,17 +1,15 @@
 """What an embedding is of: checksums of an encoder and of chips."""
 
 from importlib.metadata import version
-from typing import Any
 
 import pandas as pd
 
-from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import canonical_order
 from terracausal.encoders.base import ChipEncoder
 from terracausal.encoders.digests import digest_of
 from terracausal.imagery import Chips
+from terracausal.imagery.pixel_facts import image_checksums
 from terracausal.imagery.places import has_geography
-from terracausal.imagery.records import ChipRecord, inspect_chip
 
 
 def encoder_digest(encoder: ChipEncoder) -> str:
@@ -88,20 +86,7 @@ def chips_digest(chips: Chips) -> str:
 
 def _lines(chips: Chips, keys: pd.Index) -> str:
     """Return one line of text per image: its site, day and pixels."""
-    by_site: dict[Any, list[ChipRecord]] = {site: [] for site in keys}
-    for record in chips._records:
-        if record.site in by_site:
-            by_site[record.site].append(record)
-    unknown = [
-        site
-        for site, records in by_site.items()
-        if any(record.digest is None and record.status in {"ok", "partial"} for record in records)
-    ]
-    for site in track(unknown, "taking checksums of chips"):
-        times = [record.time for record in by_site[site]]
-        by_site[site] = inspect_chip(site, chips[site], times, None)
+    sums = image_checksums(chips)
     return "\n".join(
-        f"{row} {record.time} {record.digest}"
-        for row, records in enumerate(by_site.values())
-        for record in records
+        f"{row} {day} {checksum}" for row, site in enumerate(keys) for day, checksum in sums[site]
     )

@@ -1,8 +1,9 @@
-"""What an array must be like to become chips."""
+"""What an array must be like to become chips, and the order of its images."""
 
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -65,3 +66,31 @@ def check_lengths(
             f"`times` must date the {n_times} times of `array`; got {len(times)}: "
             f"{list_some(times.strftime('%Y-%m-%d'))}."
         )
+
+
+def by_date(
+    pixels: NDArray[Any], times: pd.DatetimeIndex | None
+) -> tuple[NDArray[Any], pd.DatetimeIndex | None]:
+    """Return images and dates from the earliest to the latest; undated ones as they are.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n_sites, n_times, n_bands, height, width)
+        May be masked.
+    times : DatetimeIndex of length n_times or None
+        Images of one date keep their order.
+
+    Examples
+    --------
+    >>> days = pd.DatetimeIndex(["2020-01-01", "2019-01-01"])
+    >>> pixels, times = by_date(np.array([2, 1]).reshape(1, 2, 1, 1, 1), days)
+    >>> pixels.ravel().tolist(), times.year.tolist()
+    ([1, 2], [2019, 2020])
+    """
+    if times is None or times.is_monotonic_increasing:
+        return pixels, times
+    order = np.argsort(times.to_numpy(), kind="stable")
+    ordered = pixels[:, order]
+    # a copy that nobody else holds need not be copied again
+    ordered.flags.writeable = False
+    return ordered, times[order]

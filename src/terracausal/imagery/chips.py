@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from terracausal._foundation.checks import check_count, check_positive, check_unique
 from terracausal._foundation.errors import BandError, list_some
-from terracausal.imagery.array_checks import as_dates, check_axes, check_lengths
+from terracausal.imagery.array_checks import as_dates, by_date, check_axes, check_lengths
 from terracausal.imagery.places import has_geography, overlapping_pairs, site_table
 from terracausal.imagery.preview import (
     draw_preview,
@@ -129,7 +129,7 @@ class Chips:
         bands : sequence of str of length n_bands
             Names of the bands.
         times : sequence of dates of length n_times, default=None
-            Date of each image; None when they are undated.
+            Date of each image, with which images are sorted; None when they are undated.
         crs : CRS or anything pyproj reads, default=None
             Coordinate reference system of the pixel grids.
         resolution_m : float, default=None
@@ -162,6 +162,7 @@ class Chips:
         table = site_table(sites)
         names, dates = band_tuple(bands), as_dates(times)
         check_lengths(pixels, table, names, dates)
+        pixels, dates = by_date(pixels, dates)
         reader = ArrayReader(pixels, table.index)
         stamps = [None] * pixels.shape[1] if dates is None else list(dates)
         records: list[ChipRecord] = []

@@ -1,6 +1,7 @@
 """`open_chips`: the chips of a store, of which nothing is read before it is asked for."""
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,11 @@ from terracausal.imagery.store_tables import INDEX, RECORDS, SITES, read_index, 
 from terracausal.imagery.store_tables import read_sites as read_site_table
 
 T = TypeVar("T")
+Rows = NDArray[np.intp]
+
+_READ_ERRORS = (OSError, ValueError, RuntimeError)
+_BYTES_AT_ONCE = 2**24  # of pixels as float32, read in one call
+_NEAR = 2  # rows: to read one chip too many costs less than another call
 
 
 def open_chips(path: str | PathLike[str]) -> Chips:
@@ -159,18 +165,76 @@ class StoreReader:
     def read(self, site: Hashable) -> NDArray[np.float32]:
         """Return a new array of shape (n_times, n_bands, height, width)."""
         row = int(self._keys.get_loc(site))  # type: ignore[arg-type]
-        shard = self._layout.file_name(row // self._layout.sites_per_shard)
+        return self.encoding.unpack(self._one(row)[: self._n_times[row]])
+
+    def read_many(self, sites: Sequence[Hashable]) -> list[NDArray[np.float32]]:
+        """Return what `read` returns for each site, in their order."""
+        chips: dict[int, NDArray[np.float32]] = {}
+        for places, rows, stored in self._blocks(sites):
+            for place, row, numbers in zip(places, rows, stored, strict=True):
+                # a copy, so that the rest of the block can be forgotten
+                chips[int(place)] = self.encoding.unpack(numbers[: self._n_times[row]].copy())
+        return [chips[place] for place in range(len(sites))]
+
+    def read_into(self, sites: Sequence[Hashable], pixels: NDArray[np.float32]) -> None:
+        """Fill an array (n_sites, n_times, n_bands, height, width), NaN beyond the last time."""
+        n_times = pixels.shape[1]
+        for places, rows, stored in self._blocks(sites):
+            pixels[places] = self.encoding.unpack(stored[:, :n_times])
+            for place, row in zip(places, rows, strict=True):
+                pixels[place, self._n_times[row] :] = np.nan
+
+    def _blocks(self, sites: Sequence[Hashable]) -> Iterator[tuple[Rows, Rows, NDArray[Any]]]:
+        """Yield places among the sites, their rows, and their stored numbers, in order of rows.
+
+        Rows that lie together are read by one call, since a call costs more than a chip.
+        """
+        rows = np.array([self._keys.get_loc(site) for site in sites], dtype=np.intp)
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        at_once = max(1, _BYTES_AT_ONCE // (4 * math.prod(self._layout.chip_shape)))
+        start = 0
+        while start < len(ordered):
+            near = ordered[start : start + at_once]
+            apart = np.flatnonzero((np.diff(near) > _NEAR) | (near[1:] - near[0] >= at_once))
+            stop = start + (int(apart[0]) + 1 if len(apart) else len(near))
+            some = ordered[start:stop]
+            yield order[start:stop], some, self._together(some)
+            start = stop
+
+    def _together(self, rows: Rows) -> NDArray[Any]:
+        """Return the stored numbers of ascending rows, read by one call."""
+        first, last = int(rows[0]), int(rows[-1])
         try:
-            if not (self._root / shard).is_file():
+            stored = self._stored(first, last + 1)
+        except _READ_ERRORS:
+            # one by one, so that the error names the site, and no other one stands in the way
+            return np.stack([self._one(int(row)) for row in rows])
+        chosen: NDArray[Any] = stored[rows - first]
+        return chosen
+
+    def _one(self, row: int) -> NDArray[Any]:
+        """Return the stored numbers of one row, or say of which site they cannot be read."""
+        try:
+            block = self._stored(row, row + 1)
+        except _READ_ERRORS as error:
+            shard = self._layout.file_name(row // self._layout.sites_per_shard)
+            raise ChipReadError(
+                f"Site {list_some([self._keys[row]])}: {self._root / shard} could not be read "
+                f"({error}). Copy the store again, or write it anew; `verify_store` finds what "
+                "else is damaged."
+            ) from error
+        first: NDArray[Any] = block[0]
+        return first
+
+    def _stored(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the stored numbers of the rows from `start` to before `stop`."""
+        size = self._layout.sites_per_shard
+        for number in range(start // size, (stop - 1) // size + 1):
+            if not (self._root / self._layout.file_name(number)).is_file():
                 # zarr would take an absent shard for one without data
                 raise FileNotFoundError("the file is missing")
-            stored = self._array[row]
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ChipReadError(
-                f"Site {list_some([site])}: {self._root / shard} could not be read ({error}). Copy "
-                "the store again, or write it anew; `verify_store` finds what else is damaged."
-            ) from error
-        return self.encoding.unpack(np.asarray(stored)[: self._n_times[row]])
+        return np.asarray(self._array[start:stop])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_array": None}

@@ -211,6 +211,26 @@ def test_times_are_dated():
         Chips.from_arrays(pixels(3, 2), sites=list("abc"), bands=BANDS, times=["2019-01-01"])
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_times_are_sorted_with_their_pixels(masked):
+    array = pixels(2, 4)
+    if masked:
+        array = np.ma.masked_equal(array, array[0, 0, 0, 0, 0])
+    given, kept = ["2020-05-01", "2018-01-01", "2019-07-01", "2018-01-01"], array.copy()
+    chips = Chips.from_arrays(array, sites=["a", "b"], bands=BANDS, times=given)
+    order = [1, 3, 2, 0]  # images of one day stay as they were given
+    assert list(chips.times) == [pd.Timestamp(given[k]) for k in order]
+    assert chips.manifest["time"].tolist() == list(chips.times) * 2
+    for row, site in enumerate("ab"):
+        expected = np.ma.filled(array[row, order], np.nan).astype("float32")
+        np.testing.assert_array_equal(chips[site], expected)
+    np.testing.assert_array_equal(array, kept)
+    array[:] = -1  # the chips have a copy
+    assert (chips["b"] != -1).all()
+    first = Chips.from_arrays(kept[:, order], sites=["a", "b"], bands=BANDS, times=chips.times)
+    pd.testing.assert_frame_equal(first.manifest, chips.manifest)
+
+
 def test_text_says_what_there_is():
     chips = Chips.from_arrays(
         pixels(), sites=list("abc"), bands=BANDS, crs="EPSG:32636", resolution_m=14.25

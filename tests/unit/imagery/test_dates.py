@@ -8,13 +8,12 @@ from terracausal.imagery.dates import (
     as_day,
     cutoff_dates,
     date_in_metadata,
-    describe_image_dates,
-    last_images,
     layer_dates,
     refuse_later_images,
     refuse_undated,
     taken_before,
 )
+from terracausal.imagery.last_images import describe_image_dates, last_images
 from terracausal.imagery.scene_names import date_by_pattern, date_in_name
 
 PRODUCTS = {

@@ -12,8 +12,10 @@ from affine import Affine
 from terracausal._foundation.errors import LeakageError
 from terracausal.imagery import Chips, RasterFiles, read_chips
 from terracausal.imagery.composites import composite_chips
-from terracausal.imagery.dates import describe_image_dates, last_images, refuse_later_images
+from terracausal.imagery.cropping import centre_crop
+from terracausal.imagery.dates import refuse_later_images
 from terracausal.imagery.indices import index_chips, spectral_index
+from terracausal.imagery.last_images import describe_image_dates, last_images
 from terracausal.imagery.masks import LandsatMask, SceneClassMask, mask_chips
 from terracausal.imagery.stored_chips import open_chips
 from terracausal.study import Study
@@ -210,6 +212,30 @@ def test_a_composite_is_as_late_as_its_last_image(folder):
     late = composite_chips(read_chips(folder, sites, size_px=4), every="yearly")
     with pytest.raises(LeakageError, match=r"2 of 2 sites .* an image of 2008-07-01"):
         refuse_later_images(last_images(late), pd.to_datetime(sites["treated"]))
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_part_of_a_composite_is_as_late_as_its_last_image(folder, tmp_path, is_stored):
+    """What is looked at anew still knows which images went into it."""
+    sites = points([(4, 4)] * 2, treated=["2008-07-01", "2001-06-01"])
+    chips = read_chips(folder, sites, size_px=4, before="treated")
+    composites = composite_chips(chips, every="yearly")
+    if is_stored:
+        composites.write(tmp_path / "x.zarr")
+        composites = open_chips(tmp_path / "x.zarr")
+    bands = composites.bands[:1]
+    last = last_images(composites)
+    facts = describe_image_dates(composites)
+    assert facts["last_image"] == "2008-06-30" != f"{composites.times[-1]:%Y-%m-%d}"
+    for part in (
+        composites.select(bands=bands),
+        centre_crop(composites, 2),
+        centre_crop(composites.select(bands=bands), 2),
+        centre_crop(composites, 2).select(bands=bands),
+    ):
+        assert describe_image_dates(part) == facts
+        pd.testing.assert_series_equal(last_images(part), last)
+        refuse_later_images(last_images(part), pd.to_datetime(sites["treated"]))
 
 
 def test_no_image_before_the_limit_is_said(folder):

@@ -14,7 +14,9 @@ import xarray as xr
 import zarr
 from rasterio import Affine
 
+from terracausal._foundation.errors import ChipReadError
 from terracausal.imagery import Chips, read_chips, stored_chips
+from terracausal.imagery.encoding import Encoding
 from terracausal.imagery.places import site_table
 from terracausal.imagery.records import inspect_chip
 from terracausal.imagery.store import write_chips
@@ -379,3 +381,70 @@ def test_keys_of_several_types_are_refused_before_reading(tmp_path):
         write_chips(chips, tmp_path / "x.zarr")
     assert not reader.reads
     assert not list(tmp_path.iterdir())
+
+
+def calls_of(chips, monkeypatch):
+    """Rows (first, stop) of every call by which a store is read from now on."""
+    calls, stored = [], stored_chips.StoreReader._stored
+
+    def watched(self, start, stop):
+        calls.append((start, stop))
+        return stored(self, start, stop)
+
+    monkeypatch.setattr(stored_chips.StoreReader, "_stored", watched)
+    return calls
+
+
+@pytest.mark.parametrize("nodata", [None, 65535])
+def test_rows_that_lie_together_are_read_by_one_call(tmp_path, monkeypatch, nodata):
+    keys = [f"s{number:02d}" for number in range(20)]
+    if nodata is None:
+        chips, _ = counted_chips(n_times={key: 1 + k % 3 for k, key in enumerate(keys)}, keys=keys)
+        encoding = None
+    else:
+        encoding = Encoding("uint16", nodata, (0.5, 2.0), (0.0, 1.0))
+        numbers = np.random.default_rng(0).integers(9990, 10000, (20, 2, 2, 4, 5)).astype("uint16")
+        numbers[numbers == 9999] = nodata
+        chips = Chips.from_arrays(encoding.unpack(numbers), sites=keys, bands=BANDS)
+    write_chips(chips, tmp_path / "x.zarr", sites_per_shard=6, encoding=encoding)
+    stored = open_chips(tmp_path / "x.zarr")
+    calls = calls_of(stored, monkeypatch)
+    for (keys, found), (_, expected) in zip(stored.batches(8), chips.batches(8), strict=True):
+        np.testing.assert_array_equal(found, expected, err_msg=str(keys))
+    assert calls == [(0, 8), (8, 16), (16, 20)]
+    # in any order; across one row that is not asked for, but not across two
+    wanted = chips.keys[[7, 3, 12, 1, 9, 2, 19, 4]]
+    calls.clear()
+    found, expected = (next(c.select(wanted).batches(8))[1] for c in (stored, chips))
+    np.testing.assert_array_equal(found, expected)
+    assert calls == [(1, 5), (7, 10), (12, 13), (19, 20)]
+    calls.clear()
+    red = next(stored.select(wanted, bands=["red"]).batches(8))[1]
+    np.testing.assert_array_equal(red, expected[:, :, :1])
+    assert len(calls) == 4
+
+
+def test_a_call_reads_no_more_than_its_share_of_memory(tmp_path, monkeypatch):
+    chips = Chips.from_arrays(arrays(), sites=list("ecadb"), bands=BANDS)
+    write_chips(chips, tmp_path / "x.zarr", sites_per_shard=5)
+    stored = open_chips(tmp_path / "x.zarr")
+    calls = calls_of(stored, monkeypatch)
+    monkeypatch.setattr(stored_chips, "_BYTES_AT_ONCE", 2 * arrays()[0].nbytes)
+    np.testing.assert_array_equal(stored.to_xarray(), chips.to_xarray())
+    assert calls == [(0, 2), (2, 4), (4, 5)]
+    calls.clear()
+    some = list("eab")  # rows 0, 2 and 4: the row between two of them would be one too many
+    np.testing.assert_array_equal(stored.select(some).to_xarray(), chips.select(some).to_xarray())
+    assert calls == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_a_damaged_chip_stands_in_the_way_of_itself_only(tmp_path):
+    chips = Chips.from_arrays(arrays(), sites=list("ecadb"), bands=BANDS)
+    write_chips(chips, tmp_path / "x.zarr", sites_per_shard=1)
+    (tmp_path / "x.zarr" / "pixels" / "c.2.0.0.0.0").write_bytes(b"nothing that can be read")
+    stored = open_chips(tmp_path / "x.zarr")
+    with pytest.raises(ChipReadError, match=r"Site 'a': .*c\.2\.0\.0\.0\.0 could not be read"):
+        next(stored.batches(5))
+    others = list("cd")  # the rows before and after it
+    found, expected = (next(c.select(others).batches(2))[1] for c in (stored, chips))
+    np.testing.assert_array_equal(found, expected)

@@ -45,6 +45,7 @@ from terracausal.encoders.pretrained.weight_files import (
     read_weights,
 )
 from terracausal.imagery import Chips
+from terracausal.imagery.pixel_facts import value_ranges
 
 _GREY, _WHITE = 127.5, 255.0
 
@@ -419,14 +420,8 @@ class PretrainedEncoder(ChipEncoder):
     @staticmethod
     def _range_seen(chips: Chips, adapter: BandAdapter) -> tuple[float, float]:
         """Return the smallest and largest value of the bands that are read, from the records."""
-        positions = sorted({chips.bands.index(band) for band in adapter.inputs})
-        known = set(chips.keys)
-        return range_of(
-            (record.low[position], record.high[position])
-            for record in chips._records
-            if record.site in known and len(record.low) == chips.n_bands
-            for position in positions
-        )
+        seen = value_ranges(chips).loc[list(adapter.inputs)]
+        return range_of(zip(seen["low"], seen["high"], strict=True))
 
     def _description(self) -> dict[str, Any]:
         entry = self._entry
