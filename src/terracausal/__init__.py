@@ -13,6 +13,7 @@ _DOORS = {
     "CausalForest": "effects",
     "Chips": "imagery",
     "DRLearner": "effects",
+    "EffectMixture": "mixtures",
     "Estimate": "study",
     "Folds": "study",
     "LocationEncoder": "encoders",
@@ -35,6 +36,7 @@ _DOORS = {
     "check_balance": "evaluation",
     "check_overlap": "evaluation",
     "check_propensity": "evaluation",
+    "choose_components": "mixtures",
     "compare_priorities": "evaluation",
     "cross_fit": "nuisance",
     "doubly_robust_scores": "nuisance",
@@ -106,6 +108,8 @@ if TYPE_CHECKING:
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips
     from terracausal.imagery import read_chips as read_chips
+    from terracausal.mixtures import EffectMixture as EffectMixture
+    from terracausal.mixtures import choose_components as choose_components
     from terracausal.nuisance import Nuisances as Nuisances
     from terracausal.nuisance import Scores as Scores
     from terracausal.nuisance import cross_fit as cross_fit

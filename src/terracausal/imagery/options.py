@@ -56,9 +56,8 @@ class Reading:
         "auto" raises for files and marks for addresses on a network. A file that can be read but
         has no coordinate reference system always raises.
     n_jobs : int, default=None
-        Number of threads; None takes one per core, at most 16, and a single one for small chips
-        whose pixels are taken from local files as they are, where threads only get in each
-        other's way.
+        Number of threads; None takes one per core, at most 16, and at most two for small chips
+        whose pixels are taken from local files as they are, where more get in each other's way.
     client : dask.distributed.Client, default=None
         Cluster that reads instead of threads: anything with `submit(function, *arguments)`, such as
         a `concurrent.futures.Executor`.

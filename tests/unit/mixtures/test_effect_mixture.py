@@ -1,0 +1,254 @@
+"""The mixture of effects: identities, recovery, bad input, the Uganda trial."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from terracausal._foundation.errors import AlignmentError, RoleError
+from terracausal.datasets import load_dataset
+from terracausal.encoders import BandStatisticsEncoder
+from terracausal.mixtures import EffectMixture, MixtureWarning
+from terracausal.study import Study
+
+QUICK = EffectMixture(
+    2, n_dimensions=2, guide="laplace", n_restarts=3, n_bootstrap=10, random_state=0
+)
+
+
+@pytest.fixture(scope="module")
+def small(two_types):
+    """A study of 60 sites with 4 units, its embeddings, and a mixture of it."""
+    study, embeddings, _ = two_types(60, 4, effects=(0.0, 4.0), random_state=1)
+    return study, embeddings, clone(QUICK).fit(study)
+
+
+def changed(study, embeddings, table):
+    return Study(
+        table,
+        outcome="outcome",
+        treatment="treated",
+        site="site",
+        covariates=["age"],
+        propensity=0.5,
+    ).join(embeddings, role="modifier")
+
+
+# -- identities --------------------------------------------------------------------------------
+
+
+def test_order_of_rows_scale_and_shift_of_the_outcome(small, rng):
+    study, embeddings, mixture = small
+    table = study.table.drop(columns=embeddings.columns).sample(frac=1, random_state=3)
+    table["outcome"] = 3 + 2 * table["outcome"]
+    other = clone(QUICK).fit(changed(study, embeddings.iloc[::-1, ::-1], table))
+    np.testing.assert_allclose(
+        other.component_effects_.value, 2 * mixture.component_effects_.value, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        other.component_effects_.std_error, 2 * mixture.component_effects_.std_error, rtol=1e-4
+    )
+    np.testing.assert_allclose(other.shares_.value, mixture.shares_.value, rtol=1e-6)
+    np.testing.assert_allclose(
+        other.predict_proba(embeddings), mixture.predict_proba(embeddings), atol=1e-4
+    )
+
+
+def test_same_seed_same_numbers_and_nothing_global_changes(small):
+    import pyro
+
+    study, embeddings, _ = small
+    pyro.clear_param_store()
+    pyro.param("mine", torch.tensor(1.0))
+    torch_before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    threads = torch.get_num_threads()
+    searched = clone(QUICK).set_params(guide="full_rank")
+    first, second = clone(searched).fit(study), clone(searched).fit(study)
+    pd.testing.assert_frame_equal(first.predict_proba(embeddings), second.predict_proba(embeddings))
+    pd.testing.assert_frame_equal(first.to_dataframe(), second.to_dataframe())
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    assert torch.equal(torch.random.get_rng_state(), torch_before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert torch.get_num_threads() == threads
+    pyro.clear_param_store()
+
+
+def test_the_parts_add_up(small):
+    study, embeddings, mixture = small
+    effects, shares = mixture.component_effects_, mixture.shares_
+    assert effects.terms == ("component 1", "component 2")
+    assert effects.value[0] < effects.value[1]
+    assert shares.value.sum() == pytest.approx(1)
+    implied = mixture.implied_effect_.value[0]
+    assert implied == pytest.approx((effects.value * shares.value).sum())
+    chance = mixture.predict_proba(embeddings)
+    np.testing.assert_allclose(chance[["probability_1", "probability_2"]].sum(axis=1), 1)
+    assert (chance[["sd_1", "sd_2"]] > 0).all(axis=None)
+    assert (mixture.predict(embeddings) - 1 == (chance["probability_2"] > 0.5)).all()
+    # the standard errors are those of the refits
+    low, high = mixture.refits_["effect_1"].quantile([0.05, 0.95])
+    assert effects.std_error[0] == pytest.approx((high - low) / (2 * stats.norm.ppf(0.95)))
+    assert mixture.memberships_.index.equals(pd.Index(sorted(study.sites.unique()), name="site"))
+
+
+def test_it_is_shown(small):
+    _, _, mixture = small
+    text = mixture.summary()
+    for words in ("component 2", "implied", "by AIPW", "prior", "clustered (60 clusters", "refits"):
+        assert words in text
+    assert "component 1" in mixture._repr_html_()
+    assert [t.get_text()[:11] for t in mixture.plot().get_yticklabels()] == [
+        "component 1",
+        "component 2",
+    ]
+    assert "EffectMixture" in str(clone(QUICK))
+
+
+@pytest.mark.parametrize("guide", ["full_rank", "low_rank", "mean_field"])
+def test_other_guides_find_the_same_effects(small, guide):
+    study, _, mixture = small
+    other = clone(QUICK).set_params(guide=guide, n_bootstrap=0).fit(study)
+    np.testing.assert_allclose(
+        other.component_effects_.value, mixture.component_effects_.value, rtol=1e-6
+    )
+    # means of 500 draws, within 5 standard errors of their difference: 5 SD sqrt(2 / 500)
+    gap = np.abs(other.posterior_["mean"] - mixture.posterior_["mean"])
+    assert (gap < 0.32 * mixture.posterior_["sd"]).all()
+    assert other.refits_ is None
+
+
+def test_two_types_are_recovered(two_types):
+    study, embeddings, kind = two_types(random_state=0)
+    mixture = EffectMixture(2, n_dimensions=4, n_bootstrap=60, random_state=0).fit(study)
+    effects = mixture.component_effects_
+    # 0.1 % on either side, by the estimate's own error
+    assert (np.abs(effects.value - [0, 2]) < stats.norm.ppf(0.999) * effects.std_error).all()
+    assert (effects.std_error < 0.2).all()
+    chance = mixture.predict_proba(embeddings)["probability_2"]
+    oracle = 1 / (1 + np.exp(-2 * embeddings["e0"]))
+    assert roc_auc_score(kind, chance) > roc_auc_score(kind, oracle) - 0.03
+    assert mixture.converged_
+    assert mixture.notes_ == ()
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "left_censored", "student_t"])
+def test_other_families_imply_the_average_effect_in_units_of_the_outcome(two_types, family):
+    study, embeddings, _ = two_types(80, 4, effects=(1.0, 1.0), random_state=4)
+    table = study.table.drop(columns=embeddings.columns)
+    if family == "bernoulli":
+        table["outcome"] = (table["outcome"] > 0.5).astype(float)
+    if family == "left_censored":
+        table["outcome"] = table["outcome"].clip(lower=0.0)
+    one = clone(QUICK).set_params(n_components=1, family=family, n_bootstrap=0)
+    mixture = one.fit(changed(study, embeddings, table))
+    treated = table["treated"] == 1
+    simple = table["outcome"][treated].mean() - table["outcome"][~treated].mean()
+    error = np.sqrt(sum(table["outcome"][a].var() / a.sum() for a in (treated, ~treated)))
+    assert abs(mixture.component_effects_.value[0] - simple) < stats.norm.ppf(0.9995) * error
+    assert 0.5 * error < mixture.component_effects_.std_error[0] < 1.5 * error
+    assert (mixture.predict_proba(embeddings)["probability_1"] == 1).all()
+    assert "the effect does not differ" in mixture.summary()
+
+
+def test_clusters_of_several_sites_and_weights(two_types):
+    study, embeddings, _ = two_types(80, 4, effects=(0.0, 4.0), random_state=4)
+    table = study.table.drop(columns=embeddings.columns)
+    table["district"] = table["site"].str[:3]
+    table["weight"] = 2.5
+    plain = changed(study, embeddings, table)
+    first = clone(QUICK).fit(plain)
+    second = clone(QUICK).fit(plain.with_roles(cluster="district", weight="weight"))
+    # equal weights change nothing; wider clusters change the standard errors alone
+    np.testing.assert_allclose(
+        second.component_effects_.value, first.component_effects_.value, rtol=1e-9
+    )
+    assert second.component_effects_.n_clusters == 8
+    assert "clustered (8 clusters" in second.summary()
+
+
+# -- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "match"),
+    [
+        ({"n_components": 7}, r"60 sites support at most 6, got n_components=7"),
+        ({"n_components": 0}, r"`n_components` must be an integer of at least 1; got 0"),
+        ({"family": "poisson"}, r"`family` must be one of .*; got 'poisson'"),
+        ({"family": "bernoulli"}, r"takes outcomes 0 and 1; 'outcome' has 240 values"),
+        ({"family": "left_censored"}, r"only 0.4% of the units of 'outcome' sit at"),
+        ({"n_bootstrap": 3}, r"`n_bootstrap` must be 0 or at least 10, .*; got 3"),
+        ({"learning_rate": -1.0}, r"`learning_rate` must be .*; got -1"),
+    ],
+)
+def test_settings_that_cannot_be(small, setting, match):
+    with pytest.raises(ValueError, match=match):
+        clone(QUICK).set_params(**setting).fit(small[0])
+
+
+def test_a_constant_outcome_is_refused(small):
+    study, embeddings, _ = small
+    table = study.table.drop(columns=embeddings.columns).assign(outcome=2.5)
+    with pytest.raises(ValueError, match=r"all 240 units have the value 2.5"):
+        clone(QUICK).fit(changed(study, embeddings, table))
+
+
+def test_constant_embeddings_are_refused(small):
+    study, embeddings, _ = small
+    table = study.table.drop(columns=embeddings.columns)
+    with pytest.raises(ValueError, match=r"all 60 sites have the same 4 values"):
+        clone(QUICK).fit(changed(study, embeddings * 0 + 1, table))
+
+
+def test_a_study_without_embeddings_is_refused(small):
+    study, embeddings, _ = small
+    table = study.table.drop(columns=embeddings.columns)
+    bare = Study(table, outcome="outcome", treatment="treated", site="site")
+    with pytest.raises(RoleError, match=r"60 sites and 0 joined embedding columns"):
+        clone(QUICK).fit(bare)
+
+
+def test_other_embeddings_are_refused_at_prediction(small):
+    _, embeddings, mixture = small
+    with pytest.raises(AlignmentError, match=r"lacks 1 of them: 'e2'"):
+        mixture.predict_proba(embeddings.drop(columns="e2"))
+    with pytest.raises(ValueError, match=r"1 sites have NaN or infinite values: 's001'"):
+        mixture.predict(embeddings.assign(e1=embeddings["e1"].drop("s001")))
+
+
+def test_a_bound_that_is_not_finite_names_step_and_learning_rate(small):
+    with pytest.raises(FloatingPointError, match=r"at step \d+ with learning rate 1e\+08"):
+        clone(QUICK).set_params(guide="full_rank", learning_rate=1e8).fit(small[0])
+
+
+def test_a_component_with_one_arm_is_flagged(two_types):
+    study, embeddings, _ = two_types(60, 4, random_state=1)
+    embeddings["e0"] = np.where(np.arange(60) < 12, 10.0, -0.5)
+    table = study.table[["outcome", "treated", "age", "site"]]
+    apart = table["site"] < "s012"
+    table.loc[apart, "treated"] = 1
+    table.loc[apart, "outcome"] += 8
+    with pytest.warns(MixtureWarning, match=r"Component 2 .*: its effect is not identified"):
+        mixture = clone(QUICK).fit(changed(study, embeddings, table))
+    assert any("not identified" in note for note in mixture.notes_)
+    assert "WARNING" in mixture.summary()
+
+
+# -- the Uganda trial --------------------------------------------------------------------------
+
+
+def test_uganda_implies_the_average_effect(data_root):
+    data = load_dataset("uganda_yop", root=data_root)
+    embeddings = BandStatisticsEncoder().fit_transform(data.chips)
+    study = data.study.join(embeddings, role="modifier")
+    mixture = EffectMixture(2, guide="laplace", n_restarts=4, n_bootstrap=20, random_state=0).fit(
+        study
+    )
+    implied, average = mixture.implied_effect_, mixture.average_effect_
+    # 0.7415 is the difference in means of the original tutorial
+    assert abs(implied.value[0] - 0.7415) < implied.std_error[0]
+    assert abs(implied.value[0] - average.value[0]) < average.std_error[0]
+    assert mixture.converged_
