@@ -265,6 +265,43 @@ def test_satmaepp_sees_what_the_transform_of_its_authors_makes(file_of):
         PretrainedEncoder(entry.name, units="uint8").fit(chips)
 
 
+@pytest.mark.parametrize("prefix", ["", "encoder."], ids=["version 1", "version 2"])
+def test_prithvi_reads_one_image_as_its_first_frame(file_of, prefix):
+    timm = pytest.importorskip("timm")
+    entry = WEIGHTS["prithvi-eo-1-100m"]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        network = timm.create_model(
+            entry.architecture, num_classes=0, in_chans=6, norm_layer=torch.nn.LayerNorm
+        ).eval()
+        positions = torch.randn(1, 1 + 3 * 14**2, 768)
+    filters = torch.nn.Conv3d(6, 768, (1, 16, 16), (1, 16, 16))
+    state = network.state_dict() | {
+        "pos_embed": positions,
+        "patch_embed.proj.weight": filters.weight.detach(),
+        "patch_embed.proj.bias": filters.bias.detach(),
+    }
+    state = {prefix + name: value for name, value in state.items()}
+    state |= {"decoder_embed.weight": torch.zeros(2), "mask_token": torch.zeros(1)}
+    pixels, chips = chips_for(entry, entry.bands, 224)
+    encoder = PretrainedEncoder(entry.name, path=file_of(state), units="reflectance_10000")
+    found = encoder.fit(chips).transform(chips).to_numpy()
+
+    # the encoder as its authors write it, for a sequence of one frame
+    how = entry.preprocessing
+    moments = (torch.tensor(numbers)[:, None, None] for numbers in (how.mean, how.std))
+    mean, std = moments
+    images = (torch.from_numpy(pixels[:, 0]).float() - mean) / std
+    with torch.inference_mode():
+        tokens = filters(images[:, :, None]).flatten(2).transpose(1, 2) + positions[:, 1:197]
+        first = (network.cls_token + positions[:, :1]).expand(2, -1, -1)
+        tokens = torch.cat([first, tokens], dim=1)
+        for block in network.blocks:
+            tokens = block(tokens)
+        answer = network.norm(tokens)[:, 0].numpy()
+    assert_allclose(found, answer, atol=10 * TOLERANCE * np.abs(answer).max())
+
+
 @pytest.mark.parametrize("units", ["uint8", "reflectance"])
 @pytest.mark.parametrize("size", [(40, 40), (53, 36), (300, 260)])
 def test_dinov3_sees_what_its_processor_makes(tmp_path, units, size):

@@ -266,6 +266,8 @@ _ANY_SENSOR = (
     ),
 )
 
+_HLS = ("blue", "green", "red", "nir", "swir1", "swir2")
+
 # The authors give a page with a checkpoint and no address of a file, so that `path` is needed.
 # Their published weights were trained on images in the order blue, green, red (so says their page),
 # with the moments in the order of their list; network and transform are those of their code.
@@ -289,6 +291,40 @@ _CHECKPOINTS = (
         ),
         licence="not stated in the repository",
         citation="Noman et al. (2024), arXiv:2403.05419",
+    ),
+    # Bands, moments and sizes as in terratorch, whose authors made the networks. Images are read
+    # one by one; the variants that are told dates and coordinates are not here.
+    PretrainedWeights(
+        name="prithvi-eo-1-100m",
+        library="timm",
+        source="ibm-nasa-geospatial/Prithvi-EO-1.0-100M/Prithvi_EO_V1_100M.pt",
+        architecture="vit_base_patch16_224",
+        layer="pooled",
+        n_features=768,
+        bands=_HLS,
+        preprocessing=Preprocessing(
+            units="reflectance_10000",
+            mean=(775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),
+            std=(1282.0, 1270.0, 1399.0, 1368.0, 1292.0, 1155.0),
+        ),
+        licence="not verified",
+        citation="Jakubik et al. (2023), arXiv:2310.18660",
+    ),
+    PretrainedWeights(
+        name="prithvi-eo-2-300m",
+        library="timm",
+        source="ibm-nasa-geospatial/Prithvi-EO-2.0-300M/Prithvi_EO_V2_300M.pt",
+        architecture="vit_large_patch16_224",
+        layer="pooled",
+        n_features=1024,
+        bands=_HLS,
+        preprocessing=Preprocessing(
+            units="reflectance_10000",
+            mean=(1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0),
+            std=(2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0),
+        ),
+        licence="not verified",
+        citation="Szwarcman et al. (2024), arXiv:2412.02732",
     ),
 )
 

@@ -23,6 +23,7 @@ from terracausal.encoders.pretrained.networks import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+_PATCHES, _FRAME_PX = "patch_embed.proj.weight", 224
 # heads, and decoders of masked autoencoders
 _HARMLESS = ("fc_norm.", "head.", "fc.", "mask_token", "decoder", "proj_up", "up_block")
 
@@ -146,17 +147,27 @@ def build_timm(request: NetworkRequest, architecture: str) -> ReadyNetwork:
     """Return a network of timm with the weights of a checkpoint.
 
     Decoders and heads in the checkpoint are left out; tensors that lie under "model" or
-    "state_dict" are found.
+    "state_dict" are found. Of a network for sequences the part for one image is taken.
     """
     timm = require("timm", needed_by=repr(request.name), extra="torchgeo")
+    torch = require("torch", needed_by=repr(request.name))
     check_choice("layer", request.layer, ("pooled",))
     state: Any = request.state
     for key in ("model", "state_dict"):
         state = state[key] if isinstance(state.get(key), dict) else state
+    state = {name.removeprefix("encoder."): value for name, value in state.items()}
+    options: dict[str, Any] = {}
+    if getattr(state.get(_PATCHES), "ndim", 0) == 5:
+        state = first_frame_of(state)
+        options["norm_layer"] = torch.nn.LayerNorm  # as in Prithvi; timm has a smaller epsilon
     with _at_no_ones_cost():
         try:
             module = timm.create_model(
-                architecture, pretrained=False, num_classes=0, in_chans=request.n_bands
+                architecture,
+                pretrained=False,
+                num_classes=0,
+                in_chans=request.n_bands,
+                **options,
             )
         except RuntimeError as error:
             raise ValueError(f"timm has no network {architecture!r}: {error}.") from error
@@ -173,6 +184,38 @@ def build_timm(request: NetworkRequest, architecture: str) -> ReadyNetwork:
     module.load_state_dict(fitting)
     module.eval()
     return ReadyNetwork(module, module)
+
+
+def first_frame_of(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors with which a network of image sequences reads a single image.
+
+    Prithvi cuts sequences into patches of one frame by a convolution in three dimensions, and its
+    positions run over frames, rows and columns, in this order, after that of the class token.
+
+    Parameters
+    ----------
+    state : dict
+        With "patch_embed.proj.weight" of shape (n_features, n_bands, 1, patch_px, patch_px) and
+        "pos_embed" of shape (1, 1 + n_frames * n_patches, n_features) for images of 224 px.
+
+    Returns
+    -------
+    dict
+        The same tensors for one image: the filters in two dimensions, the positions of frame 0.
+
+    Raises
+    ------
+    ValueError
+        If a patch covers several frames.
+    """
+    filters, positions = state[_PATCHES], state["pos_embed"]
+    if filters.shape[2] != 1:
+        raise ValueError(
+            f"A network that reads single images has patches of one frame; those of this file "
+            f"cover {filters.shape[2]}."
+        )
+    n_patches = (_FRAME_PX // int(filters.shape[-1])) ** 2
+    return {**state, _PATCHES: filters[:, :, 0], "pos_embed": positions[:, : 1 + n_patches]}
 
 
 class _LocalWeights:
