@@ -1,4 +1,4 @@
-"""Principal components of embedding columns, learned on the training units of a fold."""
+"""What the training units of a fold do to embedding columns: principal components, and bounds."""
 
 from collections.abc import Collection
 
@@ -48,6 +48,41 @@ def reduce_columns(
     names = [f"component_{j}" for j in range(n_components)]
     reduced = pd.DataFrame(components, index=features.index, columns=names)
     return pd.concat([features.drop(columns=own), reduced], axis=1)
+
+
+def bound_columns(
+    features: pd.DataFrame, columns: Collection[str], train: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Move columns of the other rows into the range of the training rows.
+
+    An image unlike all others has embeddings far outside them, and a linear learner would
+    extrapolate to it: one unit then decides an average.
+
+    Parameters
+    ----------
+    features : pandas.DataFrame of shape (n_units, n_features)
+    columns : collection of str
+        The columns to bound; others stay as they are.
+    train : ndarray of bool of shape (n_units,)
+        Rows that set the range.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_units, n_features)
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"age": [1.0, 2, 99], "a": [0.0, 1, 99]})
+    >>> bound_columns(table, ["a"], np.array([True, True, False])).iloc[2].tolist()
+    [99.0, 1.0]
+    """
+    own = features.columns.isin(list(columns))
+    if not own.any():
+        return features
+    values = features.to_numpy(dtype=np.float64, copy=True)
+    inside = values[train][:, own]
+    values[:, own] = np.clip(values[:, own], inside.min(axis=0), inside.max(axis=0))
+    return pd.DataFrame(values, index=features.index, columns=features.columns)
 
 
 def check_components(n_components: int, n_columns: int, n_train: int) -> None:

@@ -12,7 +12,7 @@ from terracausal._foundation.checks import check_count, check_same_index
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
-from terracausal.nuisance.components import check_components, reduce_columns
+from terracausal.nuisance.components import bound_columns, check_components, reduce_columns
 from terracausal.nuisance.defaults import outcome_learner_of, propensity_learner_of
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Folds, Study
@@ -132,6 +132,10 @@ def cross_fit(
     Cross-fitting as in Chernozhukov et al. (2018), Double/debiased machine learning, Econometrics
     Journal 21(1), doi:10.1111/ectj.12097, with folds of whole clusters. `repeat_cross_fit` does it
     several times, and tells how much the folds matter.
+
+    Embedding columns of held-out units (or their components) are moved into the range of the
+    training units of the fold, so that no learner extrapolates to an image unlike all others.
+    Covariates are left as they are.
 
     Raises
     ------
@@ -280,13 +284,13 @@ class _Work:
         )
 
     def reduced(self, train: NDArray[np.bool_]) -> "_Work":
-        """Return the work with the embeddings reduced to components of the training rows."""
-        if self.n_components is None:
-            return self
-        features = {
-            task: reduce_columns(table, self.embeddings, self.n_components, train)
-            for task, table in self.features.items()
-        }
+        """Return the work with the embeddings reduced to, and bounded by, the training rows."""
+        features = {}
+        for task, table in self.features.items():
+            others = [name for name in table.columns if name not in self.embeddings]
+            if self.n_components is not None:
+                table = reduce_columns(table, self.embeddings, self.n_components, train)
+            features[task] = bound_columns(table, table.columns.difference(others), train)
         return replace(self, features=features)
 
     def names(self) -> dict[str, str]:
