@@ -32,7 +32,7 @@ def plot_specification_curve(
     levels : mapping of str to sequence of str
         Levels of each factor in the order in which they are listed; other names have no dot.
     ax : matplotlib.axes.Axes, default=None
-        Where the curve is drawn, with the matrix below it; None makes a figure of fitting size.
+        Where both are drawn; None makes a figure of fitting size.
     reference : float, default=0.0
         Where the dashed line stands; None for no line.
     ylabel : str, default="Estimate"
@@ -41,7 +41,7 @@ def plot_specification_curve(
     Returns
     -------
     matplotlib.axes.Axes
-        Of the curve; that of the matrix is its only child.
+        Of the curve; that of the matrix is the next one in its figure.
 
     Raises
     ------
@@ -57,19 +57,28 @@ def plot_specification_curve(
     --------
     >>> table = pd.DataFrame({"estimate": [1.0, 0.2], "ci_low": [0, -1], "ci_high": [2, 1.4]})
     >>> ax = plot_specification_curve(table.assign(data=["image", "both"]), {"data": ["image"]})
-    >>> len(ax.child_axes)
-    1
+    >>> len(ax.figure.axes)
+    2
     """
     check_columns("table", table, ("estimate", "ci_low", "ci_high", *levels))
     rows = [(factor, level) for factor, names in levels.items() for level in names]
-    height = _ROW * (len(rows) + 0.5 * len(levels))
-    ax = ensure_axes(ax, min(12.0, 4.5 + 0.14 * len(table)), 2.8 + height)
+    heights = (2.6, _ROW * (len(rows) + 0.5 * len(levels)) + 0.1)
+    ax = ensure_axes(ax, min(12.0, 4.5 + 0.14 * len(table)), sum(heights) + 0.4)
     ordered = table.sort_values("estimate", kind="stable")
     _draw_curve(ax, ordered, reference, ylabel)
-    share = height / 2.2
-    matrix = ax.inset_axes((0.0, -share - 0.06, 1.0, share), sharex=ax)
-    _draw_matrix(matrix, ordered, levels)
+    _draw_matrix(_axes_below(ax, heights), ordered, levels)
     return ax
+
+
+def _axes_below(ax: "Axes", heights: tuple[float, float]) -> "Axes":
+    """Return an Axes below another one, in the place of which both then stand."""
+    spec = ax.get_subplotspec()
+    if spec is None:  # placed by hand
+        share = heights[1] / heights[0]
+        return ax.inset_axes((0.0, -share - 0.04, 1.0, share), sharex=ax)
+    parts = spec.subgridspec(2, 1, height_ratios=heights, hspace=0.02)
+    ax.set_subplotspec(parts[0])
+    return ax.figure.add_subplot(parts[1], sharex=ax)
 
 
 def _draw_curve(ax: "Axes", table: pd.DataFrame, reference: float | None, ylabel: str) -> None:
