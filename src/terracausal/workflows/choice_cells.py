@@ -86,9 +86,7 @@ def _evaluate(task: CellTask) -> Record:
         task.learner, task.study, task.folds, task.embeddings, task.n_components
     )
     n_bootstrap, seed = task.sampling
-    rates = rate_draws(
-        task.scores, effects, METRICS, n_bootstrap=n_bootstrap, random_state=seed
-    )
+    rates = rate_draws(task.scores, effects, METRICS, n_bootstrap=n_bootstrap, random_state=seed)
     average = average_effect(task.scores)
     return {
         "error": None,

@@ -101,7 +101,7 @@ def embedding_recipes(
         if name in tables:
             recipes[name, scale, images] = EmbeddingRecipe(tables[name], identity=made[name])
             continue
-        crop, encoder = choices.crops[scale], _seeded(choices.encoder[name], root)
+        crop, encoder = choices.crops[scale], _seeded(choices.encoders[name], root)
         if crop is not None:
             check_crop(by_images[images].size_px, max((crop,) if isinstance(crop, int) else crop))
         recipe = EmbeddingRecipe(encoder, by_images[images], crop)

@@ -12,7 +12,7 @@ from terracausal._foundation.checks import check_fraction
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.optional import require
 from terracausal.evaluation.result import Diagnostic
-from terracausal.workflows.choice_statistics import _together
+from terracausal.workflows.choice_statistics import total_error
 from terracausal.workflows.choices import FACTORS, NONE
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def regress_on_choices(cells: pd.DataFrame, draws: Floats, level: float = 0.95) 
     )
     value, seeds = np.asarray(fitted.params), np.sqrt(np.maximum(np.diag(fitted.cov_params()), 0.0))
     sampling = np.asarray((np.linalg.pinv(x) @ moved).std(axis=1, ddof=1))
-    total, df = _together(seeds, sampling, n_seeds, draws.shape[1])
+    total, df = total_error(seeds, sampling, n_seeds, draws.shape[1])
     return ChoiceRegression(
         *(tuple(design.columns), value, total, seeds, sampling, df, references),
         *(len(rows), n_seeds, level),
@@ -209,9 +209,10 @@ def choice_design(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
 
 def _not_told_apart(design: pd.DataFrame) -> list[str]:
     """Return the columns that earlier ones determine."""
-    x, kept, found = design.to_numpy(), [], []
+    x, found = design.to_numpy(), []
+    kept: list[int] = []
     for place, name in enumerate(design.columns):
-        if np.linalg.matrix_rank(x[:, [*kept, place]]) > len(kept):
+        if np.linalg.matrix_rank(x[:, np.array([*kept, place])]) > len(kept):
             kept.append(place)
         else:
             found.append(name)

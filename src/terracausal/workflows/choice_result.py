@@ -127,10 +127,10 @@ class ChoiceComparison(Diagnostic):
             self.cells["widening"] * self.cells["std_error"]
         )
         table = self.cells.drop(columns="widening")
-        place = table.columns.get_loc("std_error")
-        table.insert(place + 1, "ci_low", table["estimate"] - half)  # type: ignore[operator]
-        table.insert(place + 2, "ci_high", table["estimate"] + half)  # type: ignore[operator]
-        table.insert(place + 3, "level", level)  # type: ignore[operator]
+        place = list(table.columns).index("std_error")
+        table.insert(place + 1, "ci_low", table["estimate"] - half)
+        table.insert(place + 2, "ci_high", table["estimate"] + half)
+        table.insert(place + 3, "level", level)
         return table
 
     def ranking(self, level: float = 0.95) -> pd.DataFrame:
@@ -268,7 +268,7 @@ class ChoiceComparison(Diagnostic):
         """Return in words each combination with failures, how many, and the first error."""
         told = []
         for levels, rows in self.failed.groupby(list(FACTORS), sort=False):
-            name = " / ".join(level for level in levels if level != NONE)
+            name = " / ".join(str(level) for level in levels if level != NONE)
             told.append((name, len(rows), str(rows["error"].iloc[0])))
         return told
 
@@ -287,7 +287,7 @@ class ChoiceComparison(Diagnostic):
         from terracausal.plotting import plot_specification_curve
 
         table = self.ranking().dropna(subset="ratio")
-        varied = [name for name in _BY if table[name].nunique() > 1] or ["metric"]
+        varied = [name for name in _BY if len(table[name].drop_duplicates()) > 1] or ["metric"]
         levels = {
             name: [level for level in self.cells[name].drop_duplicates() if level != NONE]
             for name in varied

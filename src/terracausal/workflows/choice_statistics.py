@@ -60,11 +60,24 @@ def mean_over_seeds(ratio: Floats, gap: Floats) -> Spread:
     moved = np.where(there[..., None], gap, 0.0).sum(axis=1) / count[:, None]
     sampling = moved.std(axis=1, ddof=1)
     known = np.where(np.isfinite(seeds), seeds, 0.0)
-    return Spread(mean, seeds, sampling, *_together(known, sampling, count, gap.shape[2]))
+    return Spread(mean, seeds, sampling, *total_error(known, sampling, count, gap.shape[2]))
 
 
-def _together(seeds: Floats, sampling: Floats, count: Any, n_draws: int) -> tuple[Floats, Floats]:
-    """Return the total error and its degrees of freedom."""
+def total_error(seeds: Floats, sampling: Floats, count: Any, n_draws: int) -> tuple[Floats, Floats]:
+    """Return the error of seeds and sampling together, and its degrees of freedom (Satterthwaite).
+
+    Parameters
+    ----------
+    seeds, sampling : ndarray of shape (n,)
+    count : int or ndarray of shape (n,)
+        Seeds behind `seeds`.
+    n_draws : int
+        Half-samples behind `sampling`.
+
+    Returns
+    -------
+    total, df : ndarray of shape (n,)
+    """
     total = np.sqrt(seeds**2 + sampling**2)
     parts = seeds**4 / np.maximum(count - 1, 1) + sampling**4 / (n_draws - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,7 +108,7 @@ def could_be_best(ratio: Floats, gap: Floats, level: float) -> NDArray[np.bool_]
     Hsu (1981), Simultaneous confidence intervals for all distances from the "best", Annals of
     Statistics 9(5), doi:10.1214/aos/1176345582.
     """
-    here = np.isfinite(ratio).any(axis=1)
+    here: NDArray[np.bool_] = np.asarray(np.isfinite(ratio).any(axis=1))
     common = np.isfinite(ratio[here]).all(axis=0)
     n_seeds, found = int(common.sum()), here.copy()
     rows = np.flatnonzero(here)
@@ -108,7 +121,7 @@ def could_be_best(ratio: Floats, gap: Floats, level: float) -> NDArray[np.bool_]
         better = values - values[place]
         seeds = better.std(axis=1, ddof=1) / np.sqrt(n_seeds)
         sampling = (moved - moved[place]).std(axis=1, ddof=1)
-        total, df = _together(seeds, sampling, n_seeds, gap.shape[2])
+        total, df = total_error(seeds, sampling, n_seeds, gap.shape[2])
         found[row] = not (better.mean(axis=1) > stats.t.isf(tail, df) * total).any()
     return found
 

@@ -1,7 +1,7 @@
 """The declaration of a comparison: which choices an analyst could have made, and their levels."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
@@ -76,8 +76,8 @@ class Choices:
 
     Parameters
     ----------
-    encoder : mapping of str to encoder or DataFrame, default={}
-        Encoders of chips, or embeddings by site that were computed elsewhere.
+    encoder : mapping of str to encoder or DataFrame, default=None
+        Encoders of chips, or embeddings by site that were computed elsewhere; None has none.
     data : sequence of str, default=("tabular", "image", "both")
         What effects may vary with. "tabular": covariates; "image": the last image of each site;
         "sequence": all its images; "both" and "both_sequence": these with the covariates.
@@ -87,8 +87,8 @@ class Choices:
     scale : sequence of int, tuple or None, or mapping from names to these, default=(None,)
         Side of the centre crop in pixels, several for columns side by side; None is the whole chip.
         Embeddings given as a table have no scale.
-    learner : mapping of str to EffectLearner, default={}
-        Effect learners; their `use` and `random_state` are set. None given: a `DRLearner`.
+    learner : mapping of str to EffectLearner, default=None
+        Effect learners; their `use` and `random_state` are set. None is a `DRLearner`.
     metric : sequence of str, default=("AUTOC", "QINI")
         Metrics, which share one fit.
     n_seeds : int, default=20
@@ -119,11 +119,11 @@ class Choices:
     ['tabular / DR-learner', 'image / ndvi / raw / DR-learner', 'image / ndvi / 1 PCs / DR-learner']
     """
 
-    encoder: Mapping[str, Any] = field(default_factory=dict)
+    encoder: Mapping[str, Any] | None = None
     data: Sequence[str] = ("tabular", "image", "both")
     components: Sequence[int | None] | Mapping[str, int | None] = (None,)
     scale: Sequence[Scale] | Mapping[str, Scale] = (None,)
-    learner: Mapping[str, EffectLearner] = field(default_factory=dict)
+    learner: Mapping[str, EffectLearner] | None = None
     metric: Sequence[str] = METRICS
     n_seeds: int = 20
     n_folds: int = 5
@@ -132,10 +132,10 @@ class Choices:
 
     def __post_init__(self) -> None:
         named = {
-            "encoder": dict(self.encoder),
+            "encoder": dict(self.encoder or {}),
             "components": _named(self.components, _components_name),
             "scale": _named(self.scale, _scale_name),
-            "learner": dict(self.learner) or {"DR-learner": DRLearner()},
+            "learner": dict(self.learner or {}) or {"DR-learner": DRLearner()},
             "data": tuple(self.data),
             "metric": tuple(self.metric),
         }
@@ -159,18 +159,22 @@ class Choices:
         for name, scale in self.crops.items():
             for size in (scale,) if isinstance(scale, int) else scale or ():
                 check_count(f"scale[{name!r}]", size)
-        for name, learner in self.learner.items():
-            if not isinstance(learner, EffectLearner):
-                raise TypeError(
-                    f"`learner` must hold effect learners, such as tc.DRLearner(); got "
-                    f"{type(learner).__name__} for {name!r}."
-                )
-        for name, encoder in self.encoder.items():
-            if not isinstance(encoder, ChipEncoder | pd.DataFrame):
-                raise TypeError(
-                    "`encoder` must hold encoders of chips or DataFrames of embeddings by site; "
-                    f"got {type(encoder).__name__} for {name!r}."
-                )
+        kinds = {
+            "learner": (EffectLearner, "effect learners, such as tc.DRLearner()"),
+            "encoder": (
+                (ChipEncoder, pd.DataFrame),
+                "encoders of chips or DataFrames of embeddings by site",
+            ),
+        }
+        for factor, (kind, words) in kinds.items():
+            for name, given in getattr(self, factor).items():
+                if not isinstance(given, kind):  # type: ignore[arg-type]
+                    raise TypeError(
+                        f"`{factor}` must hold {words}; got {type(given).__name__} for {name!r}."
+                    )
+        self._check_some_left()
+
+    def _check_some_left(self) -> None:
         if not self.encoder and set(self.data) != {"tabular"}:
             raise ValueError(
                 f"`data` = {list_some(self.data)} needs embeddings, and `encoder` is empty. Name "
@@ -181,6 +185,16 @@ class Choices:
                 f"No combination is left: `encoder` holds tables only, which do not say what dates "
                 f"they saw, and `data` is {list_some(self.data)}. Use 'image' for tables."
             )
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        """Encoders and tables by name."""
+        return dict(self.encoder or {})
+
+    @property
+    def learners(self) -> dict[str, EffectLearner]:
+        """Effect learners by name."""
+        return dict(self.learner or {})
 
     @property
     def component_counts(self) -> dict[str, int | None]:
@@ -195,7 +209,7 @@ class Choices:
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """Embeddings that were given as tables, by name."""
-        return {name: e for name, e in self.encoder.items() if isinstance(e, pd.DataFrame)}
+        return {name: e for name, e in self.encoders.items() if isinstance(e, pd.DataFrame)}
 
     def combinations(self) -> tuple[Combination, ...]:
         """Return the combinations that exist, each once, in declared order.
@@ -210,10 +224,10 @@ class Choices:
         tables = self.tables
         for data in self.data:
             if data == "tabular":
-                yield from (Combination(data, NONE, NONE, NONE, name) for name in self.learner)
+                yield from (Combination(data, NONE, NONE, NONE, name) for name in self.learners)
                 continue
             for encoder, components, scale, learner in product(
-                self.encoder, self.component_counts, self.crops, self.learner
+                self.encoders, self.component_counts, self.crops, self.learners
             ):
                 if encoder not in tables:
                     yield Combination(data, encoder, components, scale, learner)

@@ -95,8 +95,9 @@ class _Plan:
         )
 
     def _learner(self, chosen: Combination, random_state: int | None) -> EffectLearner:
-        fresh: EffectLearner = clone(self.choices.learner[chosen.learner])
-        return fresh.set_params(use=chosen.use, random_state=random_state)
+        fresh: EffectLearner = clone(self.choices.learners[chosen.learner])
+        fresh.set_params(use=chosen.use, random_state=random_state)
+        return fresh
 
     def path(self, cell: Cell) -> Path | None:
         """Return where the record of a cell is kept: named by all that decides about it."""
@@ -213,12 +214,8 @@ def compare_choices(
     plan = _Plan(study, declared, recipes, root, kept)
     if kept is not None:
         (kept / "cells").mkdir(parents=True, exist_ok=True)
-    records = {cell: read_record(plan.path(cell)) for cell in plan.cells}
-    left = [
-        cell
-        for cell, record in records.items()
-        if record is None or (retry_failed and record["error"] is not None)
-    ]
+    records = _kept_records(plan, retry_failed)
+    left = [cell for cell in plan.cells if cell not in records]
     records |= dict(_run(plan, left, n_jobs))
     return ChoiceComparison.of(declared, [(*cell, records[cell]) for cell in plan.cells])
 
@@ -236,6 +233,16 @@ def _check_study(study: Study, choices: Choices) -> None:
                 f"data={asked} needs covariates; the study has 0. Name them, or compare 'image' "
                 "or 'sequence'."
             )
+
+
+def _kept_records(plan: _Plan, retry_failed: bool) -> dict[Cell, Record]:
+    """Return what earlier calls finished, without failures where these are tried again."""
+    found = ((cell, read_record(plan.path(cell))) for cell in plan.cells)
+    return {
+        cell: record
+        for cell, record in found
+        if record is not None and not (retry_failed and record["error"] is not None)
+    }
 
 
 def _run(plan: _Plan, left: list[Cell], n_jobs: int) -> Iterator[tuple[Cell, Record]]:

@@ -156,7 +156,9 @@ def test_regression_is_that_of_statsmodels_clustered_by_seed(rng):
     cells, draws = made_cells(rng, effects=(0.0, 1.0, 2.0))
     found = regress_on_choices(cells, draws)
     table = cells.assign(
-        image=cells["data"] == "image", two=cells["encoder"] == "two", qini=cells["metric"] == "QINI"
+        image=cells["data"] == "image",
+        two=cells["encoder"] == "two",
+        qini=cells["metric"] == "QINI",
     ).astype({"image": float, "two": float, "qini": float})
     expected = smf.ols("ratio ~ image + two + qini", table).fit(
         cov_type="cluster", cov_kwds={"groups": table["seed"]}

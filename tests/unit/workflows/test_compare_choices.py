@@ -308,7 +308,10 @@ def test_failures_stay_until_they_are_tried_again(study, tmp_path, monkeypatch):
 
 def test_an_encoder_that_fails_takes_only_its_own_cells(study):
     choices = make_choices(
-        encoder={"s": BandStatisticsEncoder(normalized_differences=[("nir", "thermal")]), "table": make_table()},
+        encoder={
+            "s": BandStatisticsEncoder(normalized_differences=[("nir", "thermal")]),
+            "table": make_table(),
+        },
         data=("image",),
         components=(None,),
     )
