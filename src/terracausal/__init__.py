@@ -38,10 +38,12 @@ _DOORS = {
     "check_propensity": "evaluation",
     "choose_components": "mixtures",
     "compare_priorities": "evaluation",
+    "component_profile": "interpret",
     "cross_fit": "nuisance",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
     "entropy_balancing": "effects",
+    "exemplars": "interpret",
     "grouped_effects": "evaluation",
     "learn_policy": "evaluation",
     "load_dataset": "datasets",
@@ -108,6 +110,8 @@ if TYPE_CHECKING:
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips
     from terracausal.imagery import read_chips as read_chips
+    from terracausal.interpret import component_profile as component_profile
+    from terracausal.interpret import exemplars as exemplars
     from terracausal.mixtures import EffectMixture as EffectMixture
     from terracausal.mixtures import choose_components as choose_components
     from terracausal.nuisance import Nuisances as Nuisances

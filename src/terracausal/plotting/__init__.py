@@ -8,7 +8,7 @@ with ``ax.figure`` in a notebook or ``ax.figure.savefig(...)``.
 from terracausal.plotting.autocorrelation import plot_autocorrelation
 from terracausal.plotting.balance import plot_balance
 from terracausal.plotting.calibration import plot_calibration
-from terracausal.plotting.chips import plot_chips, stretch_chips
+from terracausal.plotting.chips import pick_bands, plot_chip_rows, plot_chips, stretch_chips
 from terracausal.plotting.effect_map import plot_effect_map
 from terracausal.plotting.embeddings import (
     plot_cloud,
@@ -22,9 +22,11 @@ from terracausal.plotting.targeting import plot_targeting_curve
 from terracausal.plotting.trimmed_map import plot_trimmed_map
 
 __all__ = [
+    "pick_bands",
     "plot_autocorrelation",
     "plot_balance",
     "plot_calibration",
+    "plot_chip_rows",
     "plot_chips",
     "plot_cloud",
     "plot_effect_map",

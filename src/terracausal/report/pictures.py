@@ -19,16 +19,6 @@ WIDTH_IN = 5.4
 _SHOWN_PX = 620  # widest a figure gets on the page; the file has twice as many pixels
 _CHIP_PX = 360  # a chip is shown at half of it
 
-# what is shown as red, green and blue, best first, lower case: true colour by name, Sentinel-2 and
-# Landsat 8 band; then the false colours in which vegetation is green, and red
-_COMPOSITES = (
-    ("red", "green", "blue"),
-    ("b04", "b03", "b02"),
-    ("sr_b4", "sr_b3", "sr_b2"),
-    ("swir1", "nir", "green"),
-    ("nir", "red", "green"),
-)
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -64,21 +54,6 @@ def draw_figure(
         draw(figure.add_subplot())
         figure.savefig(buffer, format="png", dpi=round(2 * _SHOWN_PX / WIDTH_IN))
     return Picture(_to_uri(buffer.getvalue()), alt, caption)
-
-
-def pick_bands(names: Sequence[object]) -> tuple[int, ...]:
-    """Return the positions of a known composite, else of the first three bands, else the first.
-
-    Examples
-    --------
-    >>> pick_bands(["blue", "green", "red", "nir"])
-    (2, 1, 0)
-    """
-    lower = [str(name).lower() for name in names]
-    for wanted in _COMPOSITES:
-        if all(name in lower for name in wanted):
-            return tuple(lower.index(name) for name in wanted)
-    return (0, 1, 2) if len(lower) >= 3 else (0,)
 
 
 def draw_chips(
