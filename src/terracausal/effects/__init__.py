@@ -6,9 +6,13 @@ from terracausal.effects.causal_forest import CausalForest
 from terracausal.effects.dr_learner import DRLearner
 from terracausal.effects.entropy_balancing import entropy_balancing, entropy_weights
 from terracausal.effects.learner import EffectLearner
+from terracausal.effects.linear_dr_learner import LinearDRLearner
 from terracausal.effects.multi_arm import multi_arm_effects
 from terracausal.effects.origin import EffectOrigin, origin_of
+from terracausal.effects.outcome_learners import SLearner, TLearner
+from terracausal.effects.r_learner import RLearner
 from terracausal.effects.regression_adjustment import regression_adjustment
+from terracausal.effects.x_learner import XLearner
 
 __all__ = [
     "BootstrapEffect",
@@ -16,6 +20,11 @@ __all__ = [
     "DRLearner",
     "EffectLearner",
     "EffectOrigin",
+    "LinearDRLearner",
+    "RLearner",
+    "SLearner",
+    "TLearner",
+    "XLearner",
     "average_effect",
     "bootstrap_effect",
     "entropy_balancing",

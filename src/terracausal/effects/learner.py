@@ -14,6 +14,8 @@ from terracausal._foundation.checks import check_choice, check_same_index
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal.effects.origin import EffectOrigin, with_origin
+from terracausal.nuisance.components import ColumnComponents, check_components
+from terracausal.nuisance.cross_fitting import check_training_arms
 from terracausal.study import Folds, Study
 from terracausal.study.features import EffectFeatures
 from terracausal.study.folds import check_whole_clusters
@@ -24,8 +26,9 @@ Floats = NDArray[np.floating[Any]]
 class EffectLearner(BaseEstimator):
     """Base of learners that predict the effect of treatment for each unit.
 
-    A subclass stores its settings, among them `use`, and implements `_fit_features` and
-    `_predict_features`.
+    A subclass stores its settings, among them `use` and, where it makes sense, `n_components`, and
+    implements `_fit_features` and `_predict_features`. One that reads more than a table of features
+    overrides `fit` and `predict` instead.
 
     Examples
     --------
@@ -35,6 +38,7 @@ class EffectLearner(BaseEstimator):
     """
 
     use: EffectFeatures
+    n_components: int | None = None
 
     def fit(self, study: Study) -> Self:
         """Learn how the effect varies with the features.
@@ -50,6 +54,7 @@ class EffectLearner(BaseEstimator):
             The same object.
         """
         check_choice("use", self.use, ("all", "embeddings", "covariates"))
+        check_outcome_varies(study)
         ordered = study.canonical()
         features = ordered.features("effect", use=self.use)
         if features.shape[1] == 0:
@@ -59,7 +64,13 @@ class EffectLearner(BaseEstimator):
                 f"{len(study.embedding_columns)} joined embedding columns, and use={self.use!r} "
                 "keeps none of them. Join embeddings with role='modifier', or name covariates."
             )
-        self._fit_features(ordered, features)
+        self.components_ = None
+        if self.n_components is not None:
+            check_components(self.n_components, len(study.embedding_columns), study.n_units)
+            self.components_ = ColumnComponents.learn(
+                features, frozenset(study.embedding_columns), self.n_components
+            )
+        self._fit_features(ordered, self._reduced(features))
         self.schema_ = ordered.schema
         self.feature_names_ = list(features.columns)
         self.units_ = ordered.units
@@ -79,10 +90,8 @@ class EffectLearner(BaseEstimator):
             Named cate. Predictions for units that trained the learner are marked as such, and
             `rank_weighted_effect` refuses them.
         """
-        check_is_fitted(self, "feature_names_")
-        rows = table.table if isinstance(table, Study) else table
-        features = self.schema_.encode(rows, "effect", use=self.use)
-        effects = pd.Series(self._predict_features(features), index=rows.index, name="cate")
+        features = self._encoded(table)
+        effects = pd.Series(self._predict_features(features), index=features.index, name="cate")
         return with_origin(effects, EffectOrigin(repr(self), trained_on=self.units_))
 
     def cross_predict(
@@ -112,6 +121,7 @@ class EffectLearner(BaseEstimator):
         check_whole_clusters(folds.labels, study.clusters)
         positions = folds.labels.index.get_indexer(study.units)
         splits = [(train[positions], test[positions]) for train, test in folds.split()]
+        check_training_arms(splits, study.treatment.to_numpy())
         run = Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_predict_fold)(clone(self), study, train, test, fold)
             for fold, (train, test) in enumerate(splits)
@@ -122,6 +132,15 @@ class EffectLearner(BaseEstimator):
             effects.loc[test] = found
         labels = folds.labels.loc[study.units]
         return with_origin(effects, EffectOrigin(repr(self), folds=labels))
+
+    def _encoded(self, table: pd.DataFrame | Study) -> pd.DataFrame:
+        """Return the features of any rows as the learner saw them when it was fitted."""
+        check_is_fitted(self, "feature_names_")
+        rows = table.table if isinstance(table, Study) else table
+        return self._reduced(self.schema_.encode(rows, "effect", use=self.use))
+
+    def _reduced(self, features: pd.DataFrame) -> pd.DataFrame:
+        return features if self.components_ is None else self.components_.transform(features)
 
     @abstractmethod
     def _fit_features(self, study: Study, features: pd.DataFrame) -> None:
@@ -140,8 +159,17 @@ def _predict_fold(
     fold: int,
 ) -> Floats:
     try:
-        fitted = learner.fit(study.subset(train))
+        return learner.fit(study.subset(train)).predict(study.table.loc[test]).to_numpy()
     except Exception as error:
         error.add_note(f"while cross-predicting fold {fold} with {type(learner).__name__}")
         raise
-    return fitted.predict(study.table.loc[test]).to_numpy()
+
+
+def check_outcome_varies(study: Study) -> None:
+    """Refuse a study whose outcome is the same for all units, before anything is trained."""
+    outcome = study.outcome
+    if outcome.nunique() < 2:
+        raise RoleError(
+            f"The outcome {study.roles.outcome!r} must vary, or no effect can; it is "
+            f"{outcome.iloc[0]:g} for all {study.n_units} units. Use another outcome."
+        )

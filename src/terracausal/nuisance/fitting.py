@@ -59,8 +59,8 @@ def fit_learner(
     if weight is not None:
         if not has_fit_parameter(last, "sample_weight"):
             raise ValueError(
-                f"The study has unit weights, but {type(last).__name__} ({task}) takes no "
-                "sample_weight. Use a learner that does, or a study without weights."
+                f"Units are weighted here, but {type(last).__name__} ({task}) takes no "
+                "sample_weight. Use a learner that does, such as 'ridge'."
             )
         arguments[f"{prefix}sample_weight"] = weight
     if groups is not None and has_fit_parameter(last, "groups"):
