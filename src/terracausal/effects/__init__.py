@@ -8,7 +8,7 @@ from terracausal.effects.entropy_balancing import entropy_balancing, entropy_wei
 from terracausal.effects.learner import EffectLearner
 from terracausal.effects.linear_dr_learner import LinearDRLearner
 from terracausal.effects.multi_arm import multi_arm_effects
-from terracausal.effects.origin import EffectOrigin, origin_of
+from terracausal.effects.origin import EffectOrigin, mean_of_repeats, origin_of, repeats_of
 from terracausal.effects.outcome_learners import SLearner, TLearner
 from terracausal.effects.r_learner import RLearner
 from terracausal.effects.regression_adjustment import regression_adjustment
@@ -29,7 +29,9 @@ __all__ = [
     "bootstrap_effect",
     "entropy_balancing",
     "entropy_weights",
+    "mean_of_repeats",
     "multi_arm_effects",
     "origin_of",
     "regression_adjustment",
+    "repeats_of",
 ]
