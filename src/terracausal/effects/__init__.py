@@ -3,6 +3,7 @@
 from terracausal.effects.average_effect import average_effect
 from terracausal.effects.bootstrap import BootstrapEffect, bootstrap_effect
 from terracausal.effects.causal_forest import CausalForest
+from terracausal.effects.conformal import ConformalIntervals, conformal_intervals
 from terracausal.effects.dr_learner import DRLearner
 from terracausal.effects.entropy_balancing import entropy_balancing, entropy_weights
 from terracausal.effects.learner import EffectLearner
@@ -17,6 +18,7 @@ from terracausal.effects.x_learner import XLearner
 __all__ = [
     "BootstrapEffect",
     "CausalForest",
+    "ConformalIntervals",
     "DRLearner",
     "EffectLearner",
     "EffectOrigin",
@@ -27,6 +29,7 @@ __all__ = [
     "XLearner",
     "average_effect",
     "bootstrap_effect",
+    "conformal_intervals",
     "entropy_balancing",
     "entropy_weights",
     "mean_of_repeats",

@@ -28,7 +28,9 @@ class TwoStage(Protocol):
     n_folds: int
 
 
-def inner_nuisances(settings: TwoStage, study: Study, rng: np.random.Generator) -> Nuisances:
+def inner_nuisances(
+    settings: TwoStage, study: Study, rng: np.random.Generator, outcome_learner: Any = None
+) -> Nuisances:
     """Cross-fit the nuisances of a study over the inner folds of a learner.
 
     Parameters
@@ -38,21 +40,17 @@ def inner_nuisances(settings: TwoStage, study: Study, rng: np.random.Generator) 
         In canonical order; its known propensity, if any, is used.
     rng : numpy.random.Generator
         Draws the folds, then the seeds of learners.
+    outcome_learner : scikit-learn estimator, default=None
+        Instead of that of the settings.
 
     Returns
     -------
     Nuisances
     """
-    return _nuisances(settings, study, settings.outcome_learner, rng)
-
-
-def _nuisances(
-    settings: TwoStage, study: Study, outcome_learner: Any, rng: np.random.Generator
-) -> Nuisances:
     nuisances = cross_fit(
         study,
         study.folds(settings.n_folds, random_state=rng),
-        outcome_learner=outcome_learner,
+        outcome_learner=settings.outcome_learner if outcome_learner is None else outcome_learner,
         propensity_learner=settings.propensity_learner,
         n_components=settings.n_components,
         random_state=rng,
@@ -164,5 +162,5 @@ def arm_balance(
     known, w = study.propensity, study.treatment.to_numpy()
     if known is not None:
         return balance_weights(w, known.to_numpy())
-    e = _nuisances(settings, study, DummyRegressor(), rng).propensity
+    e = inner_nuisances(settings, study, rng, DummyRegressor()).propensity
     return balance_weights(w, e.to_numpy())
