@@ -16,19 +16,24 @@ _DOORS = {
     "EffectMixture": "mixtures",
     "Estimate": "study",
     "Folds": "study",
+    "LinearDRLearner": "effects",
     "LocationEncoder": "encoders",
     "MultiScaleEncoder": "encoders",
     "Nuisances": "nuisance",
     "PretrainedEncoder": "encoders",
+    "RLearner": "effects",
     "RandomConvEncoder": "encoders",
     "RandomNetworkEncoder": "encoders",
     "Report": "report",
+    "SLearner": "effects",
     "Scores": "nuisance",
     "SequenceEncoder": "encoders",
     "Study": "study",
     "StudyData": "study",
+    "TLearner": "effects",
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
+    "XLearner": "effects",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
@@ -79,6 +84,11 @@ if TYPE_CHECKING:
     from terracausal.datasets import load_dataset as load_dataset
     from terracausal.effects import CausalForest as CausalForest
     from terracausal.effects import DRLearner as DRLearner
+    from terracausal.effects import LinearDRLearner as LinearDRLearner
+    from terracausal.effects import RLearner as RLearner
+    from terracausal.effects import SLearner as SLearner
+    from terracausal.effects import TLearner as TLearner
+    from terracausal.effects import XLearner as XLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.effects import bootstrap_effect as bootstrap_effect
     from terracausal.effects import entropy_balancing as entropy_balancing

@@ -20,6 +20,7 @@ from terracausal.plotting.intervals import plot_intervals
 from terracausal.plotting.overlap import plot_overlap
 from terracausal.plotting.targeting import plot_targeting_curve
 from terracausal.plotting.trimmed_map import plot_trimmed_map
+from terracausal.plotting.unit_intervals import plot_unit_intervals
 
 __all__ = [
     "pick_bands",
@@ -37,5 +38,6 @@ __all__ = [
     "plot_overlap",
     "plot_targeting_curve",
     "plot_trimmed_map",
+    "plot_unit_intervals",
     "stretch_chips",
 ]
