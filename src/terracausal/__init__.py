@@ -43,6 +43,7 @@ _DOORS = {
     "embed": "encoders",
     "entropy_balancing": "effects",
     "grouped_effects": "evaluation",
+    "image_heterogeneity_test": "evaluation",
     "learn_policy": "evaluation",
     "load_dataset": "datasets",
     "load_embeddings": "encoders",
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from terracausal.evaluation import check_propensity as check_propensity
     from terracausal.evaluation import compare_priorities as compare_priorities
     from terracausal.evaluation import grouped_effects as grouped_effects
+    from terracausal.evaluation import image_heterogeneity_test as image_heterogeneity_test
     from terracausal.evaluation import learn_policy as learn_policy
     from terracausal.evaluation import policy_value as policy_value
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect

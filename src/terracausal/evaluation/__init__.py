@@ -4,6 +4,10 @@ from terracausal.evaluation.balance import BalanceCheck, check_balance
 from terracausal.evaluation.calibration import CalibrationTest, calibration_test
 from terracausal.evaluation.group_comparison import GroupComparison
 from terracausal.evaluation.grouped import GroupedEffects, grouped_effects
+from terracausal.evaluation.image_heterogeneity import (
+    ImageHeterogeneityTest,
+    image_heterogeneity_test,
+)
 from terracausal.evaluation.overlap import OverlapCheck, check_overlap
 from terracausal.evaluation.policies import policy_value, treat_within_budget
 from terracausal.evaluation.policy_tree import LearnedPolicy, learn_policy
@@ -27,6 +31,7 @@ __all__ = [
     "CalibrationTest",
     "GroupComparison",
     "GroupedEffects",
+    "ImageHeterogeneityTest",
     "LearnedPolicy",
     "OverlapCheck",
     "PriorityComparison",
@@ -41,6 +46,7 @@ __all__ = [
     "check_propensity",
     "compare_priorities",
     "grouped_effects",
+    "image_heterogeneity_test",
     "learn_policy",
     "policy_value",
     "rank_weighted_effect",
