@@ -5,6 +5,7 @@ Clusters exchange with others of the same stratum, the same number of sites and 
 number of units: the latter are sorted, and neighbours join until a group has `_MIN_GROUP` clusters.
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,4 +101,4 @@ def _runs(sizes: Codes) -> list[tuple[int, int]]:
     if len(cuts) == 1:
         cuts.append(len(sizes))
     cuts[-1] = len(sizes)
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))

@@ -209,18 +209,19 @@ def image_heterogeneity_test(
     **What is tested exactly.** If scores do not depend on the images, the null hypothesis is that
     inside each group of clusters the images are independent of everything else about the cluster:
     its treatment, outcomes and covariates. Images may depend on each other, as neighbours do;
-    clusters may differ in any way, as long as inside a group they are exchangeable. Then the p-value
-    is valid in any number of clusters, with the given arrangement counted (Phipson & Smyth 2010,
-    doi:10.2202/1544-6115.1585).
+    clusters may differ in any way, as long as inside a group they are exchangeable. Then the
+    p-value is valid for any number of clusters, with the given arrangement counted (Phipson & Smyth
+    2010, doi:10.2202/1544-6115.1585).
 
     **What is tested approximately.** One wants to test less: that the *effect* does not vary with
     the image, although outcomes may. Images that predict outcomes then also predict how noisy
     scores are, and clusters are not exchangeable. As the mean score given the image is still the
     average effect, and the statistic is divided by its own clustered standard error, rejections
     stay close to the level (as in DiCiccio & Romano (2017), JASA 112(519),
-    doi:10.1080/01621459.2016.1202117), but this is no theorem for learners; `simulations/rate_power`
-    measures it. Covariates that predict the outcome sharpen the test. Scores whose nuisances have
-    seen the images are allowed, with the same caution: they are not made anew for permuted images.
+    doi:10.1080/01621459.2016.1202117), but this is no theorem for learners;
+    `simulations/rate_power` measures it. Covariates that predict the outcome sharpen the test.
+    Scores whose nuisances have seen the images are allowed, with the same caution: they are not
+    made anew for permuted images.
 
     The usual permutation of treatments needs effects to impute, or an adjustment for the estimated
     average effect (Ding, Feller & Miratrix (2016), JRSS B 78(3), doi:10.1111/rssb.12124; Chung &
@@ -230,7 +231,8 @@ def image_heterogeneity_test(
     Examples
     --------
     >>> import terracausal as tc
-    >>> data = tc.simulate_study(n_sites=60, random_state=0)
+    >>> from terracausal.simulate import WorldSettings
+    >>> data = tc.simulate_study(n_sites=60, settings=WorldSettings(effect_sd=1), random_state=0)
     >>> embeddings = tc.BandStatisticsEncoder().fit_transform(data.chips)
     >>> study = data.study.join(embeddings, role="modifier")
     >>> found = image_heterogeneity_test(study, n_permutations=99, random_state=0)

@@ -106,8 +106,8 @@ def ranking_statistic(
     Returns
     -------
     ndarray of shape (n_arrangements,)
-        ``sum(u) / sqrt(sum(u^2))`` with ``u`` the sum over a cluster of (prediction less the mean of
-        the fold) times (score less the mean of all); 0 where predictions are constant.
+        ``sum(u) / sqrt(sum(u^2))`` with ``u`` the sum over a cluster of (prediction less the mean
+        of the fold) times (score less the mean of all); 0 where predictions are constant.
     """
     moved = np.empty_like(predicted)
     for label in np.unique(fold):
