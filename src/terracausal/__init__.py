@@ -56,6 +56,7 @@ _DOORS = {
     "repeat_cross_fit": "nuisance",
     "simulate_study": "simulate",
     "spatial_autocorrelation": "evaluation",
+    "split_sample_inference": "evaluation",
     "treat_within_budget": "evaluation",
     "wild_cluster_bootstrap": "study",
 }
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from terracausal.evaluation import policy_value as policy_value
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
     from terracausal.evaluation import spatial_autocorrelation as spatial_autocorrelation
+    from terracausal.evaluation import split_sample_inference as split_sample_inference
     from terracausal.evaluation import treat_within_budget as treat_within_budget
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips

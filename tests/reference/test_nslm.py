@@ -13,9 +13,7 @@ def study(data_root):
     table = pd.read_csv(data_root / "reference_tables" / "nslm_synthetic.csv")
     # race and the urbanicity of the school are codes
     table = table.astype({"C1": str, "XC": str})
-    return tc.Study(
-        table, outcome="Y", treatment="Z", covariates=COVARIATES, cluster="schoolid"
-    )
+    return tc.Study(table, outcome="Y", treatment="Z", covariates=COVARIATES, cluster="schoolid")
 
 
 def test_average_and_calibration(study):

@@ -23,6 +23,10 @@ from terracausal.evaluation.spatial import (
     residuals_of,
     spatial_autocorrelation,
 )
+from terracausal.evaluation.split_sample import (
+    SplitSampleInference,
+    split_sample_inference,
+)
 from terracausal.evaluation.targeting import TargetingResult, rank_weighted_effect
 from terracausal.evaluation.trimming import TrimmedUnits, trimmed_units
 
@@ -37,6 +41,7 @@ __all__ = [
     "PriorityComparison",
     "PropensityCheck",
     "SpatialAutocorrelation",
+    "SplitSampleInference",
     "TargetingResult",
     "TrimmedUnits",
     "best_linear_projection",
@@ -52,6 +57,7 @@ __all__ = [
     "rank_weighted_effect",
     "residuals_of",
     "spatial_autocorrelation",
+    "split_sample_inference",
     "targeting_curve",
     "treat_within_budget",
     "trimmed_units",
