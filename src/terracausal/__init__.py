@@ -50,6 +50,7 @@ _DOORS = {
     "entropy_balancing": "effects",
     "exemplars": "interpret",
     "grouped_effects": "evaluation",
+    "image_heterogeneity_test": "evaluation",
     "learn_policy": "evaluation",
     "load_dataset": "datasets",
     "load_embeddings": "encoders",
@@ -62,6 +63,7 @@ _DOORS = {
     "repeat_cross_fit": "nuisance",
     "simulate_study": "simulate",
     "spatial_autocorrelation": "evaluation",
+    "split_sample_inference": "evaluation",
     "treat_within_budget": "evaluation",
     "wild_cluster_bootstrap": "study",
 }
@@ -112,10 +114,12 @@ if TYPE_CHECKING:
     from terracausal.evaluation import check_propensity as check_propensity
     from terracausal.evaluation import compare_priorities as compare_priorities
     from terracausal.evaluation import grouped_effects as grouped_effects
+    from terracausal.evaluation import image_heterogeneity_test as image_heterogeneity_test
     from terracausal.evaluation import learn_policy as learn_policy
     from terracausal.evaluation import policy_value as policy_value
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
     from terracausal.evaluation import spatial_autocorrelation as spatial_autocorrelation
+    from terracausal.evaluation import split_sample_inference as split_sample_inference
     from terracausal.evaluation import treat_within_budget as treat_within_budget
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips
