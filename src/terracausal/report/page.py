@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -213,7 +214,20 @@ def assemble(bundle: Bundle) -> list[Section]:
     if bundle.chips is not None:
         sections.append(_describe_chips(bundle.chips))
     sections += [describe_nuisances(nuisances) for nuisances in bundle.nuisances]
-    return sections if bundle.study is None else [describe_study(bundle.study), *sections]
+    if bundle.study is not None:
+        sections.insert(0, describe_study(bundle.study))
+    return say_limits_once(sections)
+
+
+def say_limits_once(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections without assumptions and limits that an earlier one has listed."""
+    told: set[str] = set()
+    shortened = []
+    for section in sections:
+        new = tuple(text for text in section.limits if text not in told)
+        told.update(new)
+        shortened.append(replace(section, limits=new))
+    return shortened
 
 
 def _describe_chips(chips: Chips) -> Section:

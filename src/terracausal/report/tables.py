@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def tidy_table(frame: pd.DataFrame, further: Sequence[str] = ()) -> Table:
                 plain_number(interval.estimate, interval.decimals),
                 interval.range_text,
                 plain_number(error, decimals_for(error)),
-                *(cell_text(row[name]) for name in columns),
+                *(_cell(name, row[name]) for name in columns),
             )
         )
     heads = ("", "Estimate", intervals[0].level_text, "Std. error")
@@ -96,9 +97,16 @@ def _plain(frame: pd.DataFrame) -> Table:
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index(names=str(frame.index.name or ""))
     first, *others = frame.columns
-    columns = [frame[first].map(str), *(frame[name].map(cell_text) for name in others)]
+    columns = [frame[first].map(str), *(frame[name].map(partial(_cell, name)) for name in others)]
     rows = list(zip(*columns, strict=True))
     return Table(tuple(map(_head, ("", *others))), tuple(rows))
+
+
+def _cell(name: Any, value: Any) -> str:
+    """Return a cell as text; p-values below a thousandth need no digits."""
+    if str(name).startswith("p_") and 0 <= value < 1e-3:
+        return "<0.001"
+    return cell_text(value)
 
 
 def _head(name: Any) -> str:

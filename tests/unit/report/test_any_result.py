@@ -102,6 +102,11 @@ def test_a_page_is_extended_by_later_results(world, tmp_path):
         assert text in extended
 
 
+def test_assumptions_are_said_once(world, tmp_path):
+    html, _ = text_of(tmp_path, [SpillOver(), SpillOver(n_rows=2)])
+    assert html.count("<li>Neighbours are known</li>") == 1
+
+
 # -- known kinds ---------------------------------------------------------------------------------
 
 
@@ -277,6 +282,11 @@ def test_a_map_without_places_is_left_out(confounded, tmp_path):
 )
 def test_cells(value, text):
     assert cell_text(value) == text
+
+
+def test_small_p_values_need_no_digits():
+    frame = pd.DataFrame({"column": ["age", "size"], "p_value": [0.0, 0.25]})
+    assert [row[1] for row in tabulate(frame)[0].rows] == ["<0.001", "0.250"]
 
 
 def test_an_index_of_names_becomes_the_first_column():
