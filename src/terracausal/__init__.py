@@ -29,6 +29,7 @@ _DOORS = {
     "StudyData": "study",
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
+    "analyze_confounding": "workflows",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
@@ -122,3 +123,4 @@ if TYPE_CHECKING:
     from terracausal.study import Study as Study
     from terracausal.study import StudyData as StudyData
     from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap
+    from terracausal.workflows import analyze_confounding as analyze_confounding

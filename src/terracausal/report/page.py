@@ -55,8 +55,8 @@ class Report:
         Any results of the library: `Study`, `Chips`, `Nuisances`, `Scores`, `Estimate`,
         `TargetingResult`, pandas Series of conditional effects by unit (these need the Study too),
         and whatever else has ``summary()`` and ``to_dataframe()``. Of the latter, ``plot()`` is
-        drawn, ``notes`` and ``assumptions`` are listed, and ``headline()``, a sentence in plain
-        words, opens the section of a kind that the report does not know.
+        drawn, and ``notes`` and ``assumptions`` are listed; ``title`` and ``headline()``, a
+        sentence in plain words, open the section of a kind that the report does not know.
     title : str, default="terracausal report"
         Title of the page.
     chips : Chips, default=None

@@ -61,13 +61,15 @@ def state(result: Any) -> Statement:
     Parameters
     ----------
     result : object
-        With `summary()` and `to_dataframe()`, perhaps with `headline()`, a sentence in plain words.
+        With `summary()` and `to_dataframe()`; perhaps with `headline()`, a sentence in plain words,
+        and `title`.
 
     Returns
     -------
     Statement
     """
-    title = capitalise(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(result).__name__).lower())
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(result).__name__).lower()
+    title = capitalise(str(getattr(result, "title", words)))
     headline = getattr(result, "headline", None)
     if callable(headline):
         return Statement(title, str(headline()), finding=True)
