@@ -34,6 +34,7 @@ _DOORS = {
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
     "XLearner": "effects",
+    "analyze_confounding": "workflows",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
@@ -140,3 +141,4 @@ if TYPE_CHECKING:
     from terracausal.study import Study as Study
     from terracausal.study import StudyData as StudyData
     from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap
+    from terracausal.workflows import analyze_confounding as analyze_confounding

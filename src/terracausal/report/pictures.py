@@ -3,7 +3,8 @@
 import base64
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from terracausal.plotting import stretch_chips
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH_IN = 5.4
 _SHOWN_PX = 620  # widest a figure gets on the page; the file has twice as many pixels
@@ -39,20 +41,34 @@ class Picture:
     caption: str = ""
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the style of the page, and without warnings of characters that the font lacks."""
+    from matplotlib import rc_context
+
+    with warnings.catch_warnings(), rc_context({"font.size": 10.0, "font.family": "sans-serif"}):
+        # names in scripts that the plot font lacks are drawn as boxes; the table shows them right
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        yield
+
+
 def draw_figure(
     draw: Callable[["Axes"], object], height_in: float, *, alt: str, caption: str = ""
 ) -> Picture:
     """Draw on a fresh Axes and return the picture, without touching pyplot."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), rc_context({"font.size": 10.0, "font.family": "sans-serif"}):
-        # names in scripts that the plot font lacks are drawn as boxes; the table shows them right
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+    with styled():
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         draw(figure.add_subplot())
-        figure.savefig(buffer, format="png", dpi=round(2 * _SHOWN_PX / WIDTH_IN))
+        return render_figure(figure, alt=alt, caption=caption)
+
+
+def render_figure(figure: "Figure", *, alt: str, caption: str = "") -> Picture:
+    """Return a figure as a picture of the page's width and its own height."""
+    figure.set_size_inches(WIDTH_IN, figure.get_size_inches()[1])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=round(2 * _SHOWN_PX / WIDTH_IN))
     return Picture(_to_uri(buffer.getvalue()), alt, caption)
 
 
