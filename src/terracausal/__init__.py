@@ -12,6 +12,7 @@ _DOORS = {
     "BandStatisticsEncoder": "encoders",
     "CausalForest": "effects",
     "Chips": "imagery",
+    "Choices": "workflows",
     "DRLearner": "effects",
     "EffectMixture": "mixtures",
     "Estimate": "study",
@@ -43,6 +44,7 @@ _DOORS = {
     "check_overlap": "evaluation",
     "check_propensity": "evaluation",
     "choose_components": "mixtures",
+    "compare_choices": "workflows",
     "compare_priorities": "evaluation",
     "component_profile": "interpret",
     "cross_fit": "nuisance",
@@ -141,4 +143,6 @@ if TYPE_CHECKING:
     from terracausal.study import Study as Study
     from terracausal.study import StudyData as StudyData
     from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap
+    from terracausal.workflows import Choices as Choices
     from terracausal.workflows import analyze_confounding as analyze_confounding
+    from terracausal.workflows import compare_choices as compare_choices
