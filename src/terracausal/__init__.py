@@ -39,6 +39,7 @@ _DOORS = {
     "choose_components": "mixtures",
     "compare_priorities": "evaluation",
     "cross_fit": "nuisance",
+    "dose_response": "effects",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
     "entropy_balancing": "effects",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from terracausal.effects import DRLearner as DRLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.effects import bootstrap_effect as bootstrap_effect
+    from terracausal.effects import dose_response as dose_response
     from terracausal.effects import entropy_balancing as entropy_balancing
     from terracausal.effects import multi_arm_effects as multi_arm_effects
     from terracausal.effects import regression_adjustment as regression_adjustment
