@@ -48,6 +48,7 @@ _DOORS = {
     "compare_priorities": "evaluation",
     "component_profile": "interpret",
     "cross_fit": "nuisance",
+    "dose_response": "effects",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
     "entropy_balancing": "effects",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from terracausal.effects import XLearner as XLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.effects import bootstrap_effect as bootstrap_effect
+    from terracausal.effects import dose_response as dose_response
     from terracausal.effects import entropy_balancing as entropy_balancing
     from terracausal.effects import multi_arm_effects as multi_arm_effects
     from terracausal.effects import regression_adjustment as regression_adjustment

@@ -4,6 +4,8 @@ from terracausal.effects.average_effect import average_effect
 from terracausal.effects.bootstrap import BootstrapEffect, bootstrap_effect
 from terracausal.effects.causal_forest import CausalForest
 from terracausal.effects.conformal import ConformalIntervals, conformal_intervals
+from terracausal.effects.dose_curve import DoseResponse
+from terracausal.effects.dose_response import dose_response
 from terracausal.effects.dr_learner import DRLearner
 from terracausal.effects.entropy_balancing import entropy_balancing, entropy_weights
 from terracausal.effects.learner import EffectLearner
@@ -20,6 +22,7 @@ __all__ = [
     "CausalForest",
     "ConformalIntervals",
     "DRLearner",
+    "DoseResponse",
     "EffectLearner",
     "EffectOrigin",
     "LinearDRLearner",
@@ -30,6 +33,7 @@ __all__ = [
     "average_effect",
     "bootstrap_effect",
     "conformal_intervals",
+    "dose_response",
     "entropy_balancing",
     "entropy_weights",
     "mean_of_repeats",

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal.evaluation.result import Diagnostic
-from terracausal.evaluation.simultaneous import draw_statistics, stepdown_p_values
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate
+from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,9 +19,9 @@ from terracausal.evaluation.priorities import (
     read_priority,
 )
 from terracausal.evaluation.result import Diagnostic
-from terracausal.evaluation.simultaneous import draw_statistics
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.simultaneous import draw_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,6 +9,7 @@ from terracausal.plotting.autocorrelation import plot_autocorrelation
 from terracausal.plotting.balance import plot_balance
 from terracausal.plotting.calibration import plot_calibration
 from terracausal.plotting.chips import pick_bands, plot_chip_rows, plot_chips, stretch_chips
+from terracausal.plotting.dose_response import plot_dose_response
 from terracausal.plotting.effect_map import plot_effect_map
 from terracausal.plotting.embeddings import (
     plot_cloud,
@@ -32,6 +33,7 @@ __all__ = [
     "plot_chip_rows",
     "plot_chips",
     "plot_cloud",
+    "plot_dose_response",
     "plot_effect_map",
     "plot_explained_variance",
     "plot_filter_rows",
