@@ -307,7 +307,17 @@ def check_encodable(chips: Chips) -> None:
 
 
 def overlapping_groups(chips: Chips) -> list[list[Any]]:
-    """Return the groups of sites that chips sharing pixels link; none where this is not known."""
+    """Return the groups of sites that chips sharing pixels link; none where this is not known.
+
+    Parameters
+    ----------
+    chips : Chips
+
+    Returns
+    -------
+    list of list
+        Keys of the sites of each group.
+    """
     if chips.resolution_m is None or chips.sites.crs is None or chips.sites.geometry.isna().any():
         return []
     pairs = chips.overlapping_sites()

@@ -556,6 +556,11 @@ class Study:
         """Role and number of columns of each joined table of embeddings."""
         return tuple((joined.role, joined.table.shape[1]) for joined in self._joined)
 
+    @property
+    def joined_encoders(self) -> tuple[dict[str, Any], ...]:
+        """What each joined table of embeddings says of the encoder that made it."""
+        return tuple(dict(joined.table.attrs.get("encoder", {})) for joined in self._joined)
+
     def __repr__(self) -> str:
         clusters = "" if self.n_clusters is None else f", {self.n_clusters} clusters"
         return f"Study({self.n_units} units, {self.n_sites} sites{clusters})"
