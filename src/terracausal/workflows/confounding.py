@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from terracausal._foundation.checks import check_choice, check_count
-from terracausal._foundation.errors import OverlapError, OverlapWarning, RoleError
-from terracausal._foundation.randomness import RandomState, draw_seed, random_generator
+from terracausal._foundation.checks import check_choice
+from terracausal._foundation.errors import OverlapError, OverlapWarning
+from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects import average_effect
 from terracausal.evaluation import (
     BalanceCheck,
@@ -26,17 +26,11 @@ from terracausal.nuisance.scores import EXTREME
 from terracausal.report import Report
 from terracausal.study import Dependence, Estimate, Study, wild_cluster_bootstrap
 from terracausal.study.estimate import FEW_CLUSTERS
-from terracausal.workflows.adjusting import (
-    Dealing,
-    Specification,
-    check_learners,
-    form_scores,
-    predict_nuisances,
-)
-from terracausal.workflows.image_source import ImageSource
-from terracausal.workflows.options import FitOptions, read_options
+from terracausal.workflows.adjusting import Specification, form_scores, predict_nuisances
+from terracausal.workflows.options import read_options
+from terracausal.workflows.planning import AnalysisPlan, plan_analysis
 from terracausal.workflows.specification_comparison import NAIVE, SpecificationComparison
-from terracausal.workflows.steps import LOG, Steps
+from terracausal.workflows.steps import LOG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -268,26 +262,39 @@ def analyze_confounding(
     >>> found.headline.terms
     ('ate',)
     """
-    settings = read_options(options, ("encoder", "n_folds", "n_repeats", "target", "dependence"))
     check_choice("target", target, _TARGETS)
-    rng = random_generator(random_state)
-    source = ImageSource.of(chips, encoder, seed=draw_seed(rng))
-    check_study(study, dependence)
-    check_learners(study, settings)
-    sketch = source.sketch(study, settings.later_images)
-    dealing = Dealing.of(sketch, check_count("n_folds", n_folds, 2), n_repeats, settings, rng)
-    steps = Steps.at(settings.keep)
-    table = source.embeddings(steps)
-    joined = study
-    if table is not None:
-        joined = study.join(table, role="confounder", later_images=settings.later_images)
-    specifications = specify(study, joined, sees_chips=table is None)
-    nuisances = predict_nuisances(specifications, dealing, source, settings, steps)
-    comparison, scores = _estimate(specifications, nuisances, settings, target, dependence)
+    plan = plan_analysis(
+        study,
+        chips,
+        encoder,
+        (n_folds, n_repeats),
+        dependence=dependence,
+        options=read_options(options, ("encoder", "n_folds", "n_repeats", "target", "dependence")),
+        rng=random_generator(random_state),
+    )
+    return run_confounding(plan, target)
+
+
+def run_confounding(plan: AnalysisPlan, target: Target = "all") -> ConfoundingAnalysis:
+    """Carry out a plan whose input has been checked.
+
+    Parameters
+    ----------
+    plan : AnalysisPlan
+    target : {"all", "treated", "control", "overlap"}, default="all"
+
+    Returns
+    -------
+    ConfoundingAnalysis
+    """
+    joined = plan.join("confounder")
+    specifications = specify(plan.study, joined, sees_chips=plan.source.learner is not None)
+    nuisances = predict_nuisances(specifications, plan)
+    comparison, scores = _estimate(specifications, nuisances, plan, target)
     last = specifications[-1]
     headline = comparison.estimates[comparison.headline_name]
     LOG.info("checking the adjustment")
-    checks = _check(last.study, nuisances[last.name], scores, headline, source, draw_seed(rng))
+    checks = _check(last.study, nuisances[last.name], scores, headline, plan)
     return ConfoundingAnalysis(
         headline,
         comparison,
@@ -295,43 +302,9 @@ def analyze_confounding(
         last.study,
         scores,
         nuisances[last.name],
-        source.chips,
-        (f"Images enter through {source.describe()}", *comparison.notes),
+        plan.source.chips,
+        (f"Images enter through {plan.source.describe()}", *comparison.notes),
     )
-
-
-def check_study(study: Study, dependence: Dependence | None) -> None:
-    """Refuse a study that cannot be joined to images, or lacks what its errors need.
-
-    Parameters
-    ----------
-    study : Study
-    dependence : Dependence or None
-    """
-    if not isinstance(study, Study):
-        raise TypeError(f"`study` must be a Study; got {type(study).__name__}.")
-    if study.embedding_columns:
-        raise RoleError(
-            "The analysis joins the images itself, to compare with and without them; the study "
-            f"already has {len(study.embedding_columns)} joined columns. Pass the study from "
-            "before `join`, and the embeddings as `chips`."
-        )
-    if study.sites is None:
-        raise RoleError(
-            "Images are joined by site, but the study has no `site` column. Name it: "
-            "Study(..., site='village')."
-        )
-    kind = None if dependence is None else dependence.kind
-    if kind == "conley" and study.coordinates is None:
-        raise RoleError(
-            "A 'conley' standard error needs coordinates; the study has none. Name them: "
-            "Study(..., coords=('lon', 'lat'))."
-        )
-    if kind == "two_way":
-        raise ValueError(
-            "The analysis takes 'hc', 'cluster' or 'conley' standard errors; got 'two_way'. Use "
-            "`headline.with_std_error('two_way', by=...)` afterwards."
-        )
 
 
 def specify(study: Study, joined: Study, *, sees_chips: bool) -> list[Specification]:
@@ -360,15 +333,11 @@ def specify(study: Study, joined: Study, *, sees_chips: bool) -> list[Specificat
 def _estimate(
     specifications: list[Specification],
     nuisances: dict[str, Nuisances],
-    settings: FitOptions,
+    plan: AnalysisPlan,
     target: Target,
-    dependence: Dependence | None,
 ) -> tuple[SpecificationComparison, Scores]:
     """Return all estimates, and the scores of the last specification."""
-    error: dict[str, Any] = {}
-    if dependence is not None:
-        error = {"std_error": dependence.kind, "kernel": dependence.kernel}
-        error["cutoff_m"] = dependence.cutoff_m
+    error = plan.std_error
     estimates: dict[str, Estimate] = {}
     beside: dict[str, Estimate] = {}
     notes: list[str] = []
@@ -376,7 +345,7 @@ def _estimate(
         with warnings.catch_warnings():
             # told once, of the headline, in the report and below
             warnings.simplefilter("ignore", OverlapWarning)
-            scores = form_scores(one.study, nuisances[one.name], settings)
+            scores = form_scores(one.study, nuisances[one.name], plan.options)
         poor = _is_poor(scores)
         try:
             estimates[one.name] = average_effect(scores, target, **error)
@@ -413,7 +382,7 @@ def _warn(replaced: bool, scores: Scores) -> None:
         f"{share:.1%} of units have a propensity below {EXTREME:g} or above {1 - EXTREME:g} "
         f"(min {e.min():.4f}, max {e.max():.4f}). {advice}",
         OverlapWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -422,25 +391,24 @@ def _check(
     nuisances: Nuisances,
     scores: Scores,
     headline: Estimate,
-    source: ImageSource,
-    seed: int,
+    plan: AnalysisPlan,
 ) -> tuple[Any, ...]:
     """Return the diagnostics that apply to the headline."""
     target = _TARGET_OF[headline.terms[0]]
     checks: list[Any] = [check_overlap(scores, target)]
     if not nuisances.propensity_known:
         checks.append(check_propensity(scores))
-    checks += _balance_of(study, scores, target, source.statistics())
+    checks += _balance_of(study, scores, target, plan.source.statistics())
     if study.coordinates is not None:
         n_places = len(scores.frame.coordinates.drop_duplicates())  # type: ignore[union-attr]
         if n_places >= _FEWEST_PLACES:
-            checks.append(spatial_autocorrelation(scores, random_state=seed))
+            checks.append(spatial_autocorrelation(scores, random_state=plan.seed))
     if scores.n_units < study.n_units:
         checks.append(trimmed_units(study, nuisances, scores))
     clusters = headline.n_clusters or 0
     clustered = headline.dependence is not None and headline.dependence.kind == "cluster"
     if clustered and 3 <= clusters < FEW_CLUSTERS:
-        checks.append(wild_cluster_bootstrap(headline, random_state=seed))
+        checks.append(wild_cluster_bootstrap(headline, random_state=plan.seed))
     return tuple(checks)
 
 
