@@ -17,19 +17,25 @@ _DOORS = {
     "EffectMixture": "mixtures",
     "Estimate": "study",
     "Folds": "study",
+    "LinearDRLearner": "effects",
     "LocationEncoder": "encoders",
     "MultiScaleEncoder": "encoders",
     "Nuisances": "nuisance",
     "PretrainedEncoder": "encoders",
+    "RLearner": "effects",
     "RandomConvEncoder": "encoders",
     "RandomNetworkEncoder": "encoders",
     "Report": "report",
+    "SLearner": "effects",
     "Scores": "nuisance",
     "SequenceEncoder": "encoders",
     "Study": "study",
     "StudyData": "study",
+    "TLearner": "effects",
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
+    "XLearner": "effects",
+    "analyze_confounding": "workflows",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
@@ -40,11 +46,15 @@ _DOORS = {
     "choose_components": "mixtures",
     "compare_choices": "workflows",
     "compare_priorities": "evaluation",
+    "component_profile": "interpret",
     "cross_fit": "nuisance",
+    "dose_response": "effects",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
     "entropy_balancing": "effects",
+    "exemplars": "interpret",
     "grouped_effects": "evaluation",
+    "image_heterogeneity_test": "evaluation",
     "learn_policy": "evaluation",
     "load_dataset": "datasets",
     "load_embeddings": "encoders",
@@ -57,6 +67,7 @@ _DOORS = {
     "repeat_cross_fit": "nuisance",
     "simulate_study": "simulate",
     "spatial_autocorrelation": "evaluation",
+    "split_sample_inference": "evaluation",
     "treat_within_budget": "evaluation",
     "wild_cluster_bootstrap": "study",
 }
@@ -79,8 +90,14 @@ if TYPE_CHECKING:
     from terracausal.datasets import load_dataset as load_dataset
     from terracausal.effects import CausalForest as CausalForest
     from terracausal.effects import DRLearner as DRLearner
+    from terracausal.effects import LinearDRLearner as LinearDRLearner
+    from terracausal.effects import RLearner as RLearner
+    from terracausal.effects import SLearner as SLearner
+    from terracausal.effects import TLearner as TLearner
+    from terracausal.effects import XLearner as XLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.effects import bootstrap_effect as bootstrap_effect
+    from terracausal.effects import dose_response as dose_response
     from terracausal.effects import entropy_balancing as entropy_balancing
     from terracausal.effects import multi_arm_effects as multi_arm_effects
     from terracausal.effects import regression_adjustment as regression_adjustment
@@ -102,14 +119,18 @@ if TYPE_CHECKING:
     from terracausal.evaluation import check_propensity as check_propensity
     from terracausal.evaluation import compare_priorities as compare_priorities
     from terracausal.evaluation import grouped_effects as grouped_effects
+    from terracausal.evaluation import image_heterogeneity_test as image_heterogeneity_test
     from terracausal.evaluation import learn_policy as learn_policy
     from terracausal.evaluation import policy_value as policy_value
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
     from terracausal.evaluation import spatial_autocorrelation as spatial_autocorrelation
+    from terracausal.evaluation import split_sample_inference as split_sample_inference
     from terracausal.evaluation import treat_within_budget as treat_within_budget
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips
     from terracausal.imagery import read_chips as read_chips
+    from terracausal.interpret import component_profile as component_profile
+    from terracausal.interpret import exemplars as exemplars
     from terracausal.mixtures import EffectMixture as EffectMixture
     from terracausal.mixtures import choose_components as choose_components
     from terracausal.nuisance import Nuisances as Nuisances
@@ -125,4 +146,5 @@ if TYPE_CHECKING:
     from terracausal.study import StudyData as StudyData
     from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap
     from terracausal.workflows import Choices as Choices
+    from terracausal.workflows import analyze_confounding as analyze_confounding
     from terracausal.workflows import compare_choices as compare_choices

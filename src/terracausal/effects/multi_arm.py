@@ -9,11 +9,10 @@ from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.arm_means import Parts, arm_means
 from terracausal.effects.averages import Ratio
+from terracausal.effects.indicator import check_treatment_column, study_of_indicator
 from terracausal.nuisance import cross_fit, doubly_robust_scores
-from terracausal.study import Estimate, Study
+from terracausal.study import Estimate
 from terracausal.study.study import EmbeddingRole
-
-_ARM = "in_arm"
 
 
 def multi_arm_effects(
@@ -81,7 +80,7 @@ def multi_arm_effects(
     rng = random_generator(random_state)
     means: dict[Any, Ratio] = {}
     for arm in (reference, *arms):
-        study = _study_of(table, treatment, arm, embeddings, role, roles)
+        study = study_of_indicator(table, table[treatment] == arm, embeddings, role, roles)
         nuisances = cross_fit(study, random_state=rng, **(learners or {}))
         scores = doubly_robust_scores(study, nuisances)
         y, w, e, mu0, mu1 = (
@@ -112,38 +111,13 @@ def multi_arm_effects(
     )
 
 
-def _study_of(
-    table: pd.DataFrame,
-    treatment: str,
-    arm: Any,
-    embeddings: pd.DataFrame | None,
-    role: EmbeddingRole,
-    roles: dict[str, Any],
-) -> Study:
-    indicator = (table[treatment] == arm).astype(int)
-    study = Study(table.assign(**{_ARM: indicator}), treatment=_ARM, **roles)
-    return study if embeddings is None else study.join(embeddings, role)
-
-
 def _arms_of(
     table: pd.DataFrame, treatment: str, reference: Any, roles: dict[str, Any]
 ) -> list[Any]:
     """Return the labels but the reference, in a fixed order."""
-    if treatment not in table.columns:
-        raise RoleError(
-            f"The treatment column {treatment!r} is not in the table, which has "
-            f"{list_some(table.columns, 12)}. Name one of these."
-        )
-    if "propensity" in roles:
-        raise RoleError("multi_arm_effects estimates the chance of each arm; leave out propensity.")
-    if _ARM in table.columns:
-        raise RoleError(f"The table already has a column {_ARM!r}. Rename it.")
-    missing = table[treatment].isna()
-    if missing.any():
-        raise RoleError(
-            f"The treatment {treatment!r} must be known for every unit; {int(missing.sum())} are "
-            f"missing: {list_some(table.index[missing])}."
-        )
+    check_treatment_column(
+        table, treatment, roles, "multi_arm_effects estimates the chance of each arm"
+    )
     arms = sorted(table[treatment].unique(), key=str)
     if len(arms) < 2 or reference not in arms:
         raise RoleError(

@@ -162,7 +162,7 @@ class ChipEncoder(TransformerMixin, BaseEstimator):
         return {
             **self._description(),
             **describe_image_dates(chips),
-            "overlapping": _overlapping_groups(chips),
+            "overlapping": overlapping_groups(chips),
         }
 
     def get_feature_names_out(self, input_features: None = None) -> NDArray[np.object_]:
@@ -306,8 +306,18 @@ def check_encodable(chips: Chips) -> None:
         )
 
 
-def _overlapping_groups(chips: Chips) -> list[list[Any]]:
-    """Return the groups of sites that chips sharing pixels link; none where this is not known."""
+def overlapping_groups(chips: Chips) -> list[list[Any]]:
+    """Return the groups of sites that chips sharing pixels link; none where this is not known.
+
+    Parameters
+    ----------
+    chips : Chips
+
+    Returns
+    -------
+    list of list
+        Keys of the sites of each group.
+    """
     if chips.resolution_m is None or chips.sites.crs is None or chips.sites.geometry.isna().any():
         return []
     pairs = chips.overlapping_sites()

@@ -4,6 +4,10 @@ from terracausal.evaluation.balance import BalanceCheck, check_balance
 from terracausal.evaluation.calibration import CalibrationTest, calibration_test
 from terracausal.evaluation.group_comparison import GroupComparison
 from terracausal.evaluation.grouped import GroupedEffects, grouped_effects
+from terracausal.evaluation.image_heterogeneity import (
+    ImageHeterogeneityTest,
+    image_heterogeneity_test,
+)
 from terracausal.evaluation.overlap import OverlapCheck, check_overlap
 from terracausal.evaluation.policies import policy_value, treat_within_budget
 from terracausal.evaluation.policy_tree import LearnedPolicy, learn_policy
@@ -19,6 +23,10 @@ from terracausal.evaluation.spatial import (
     residuals_of,
     spatial_autocorrelation,
 )
+from terracausal.evaluation.split_sample import (
+    SplitSampleInference,
+    split_sample_inference,
+)
 from terracausal.evaluation.targeting import TargetingResult, rank_weighted_effect
 from terracausal.evaluation.trimming import TrimmedUnits, trimmed_units
 
@@ -27,11 +35,13 @@ __all__ = [
     "CalibrationTest",
     "GroupComparison",
     "GroupedEffects",
+    "ImageHeterogeneityTest",
     "LearnedPolicy",
     "OverlapCheck",
     "PriorityComparison",
     "PropensityCheck",
     "SpatialAutocorrelation",
+    "SplitSampleInference",
     "TargetingResult",
     "TrimmedUnits",
     "best_linear_projection",
@@ -41,11 +51,13 @@ __all__ = [
     "check_propensity",
     "compare_priorities",
     "grouped_effects",
+    "image_heterogeneity_test",
     "learn_policy",
     "policy_value",
     "rank_weighted_effect",
     "residuals_of",
     "spatial_autocorrelation",
+    "split_sample_inference",
     "targeting_curve",
     "treat_within_budget",
     "trimmed_units",

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from terracausal._foundation.errors import RoleError
-from terracausal.evaluation.least_squares import regression_estimate
+from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.priorities import (
     Priority,
     RankWithin,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal.evaluation.result import Diagnostic
-from terracausal.evaluation.simultaneous import draw_statistics, stepdown_p_values
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate
+from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,14 +179,52 @@ def compare_extremes(
     -------
     GroupComparison
     """
-    x, v = table.to_numpy(dtype=np.float64), scores.weight
-    spread = np.sqrt(np.average((x - np.average(x, axis=0, weights=v)) ** 2, axis=0, weights=v))
+    spread = check_columns_vary(table, scores.weight)
+    estimate, means = difference_of_means(table, members, scores, dependence)
+    size = np.where(estimate.std_error > 0, estimate.std_error, np.inf)
+    df = estimate.degrees_of_freedom
+    draws = draw_statistics(estimate.covariance, df, N_DRAWS, rng)
+    found = means.assign(spread=spread)
+    # drawn p-values may fall short of the exact ones by their own noise
+    adjusted = np.fmax(stepdown_p_values(estimate.value / size, draws), estimate.p_value)
+    return GroupComparison(estimate, found, adjusted, warn)
+
+
+def check_columns_vary(table: pd.DataFrame, weight: Floats) -> Floats:
+    """Return the standard deviation of each column, or refuse columns that have one value."""
+    x = table.to_numpy(dtype=np.float64)
+    mean = np.average(x, axis=0, weights=weight)
+    spread = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
     constant = table.columns[spread <= 1e-12 * np.abs(x).max(axis=0, initial=0.0)]
     if len(constant):
         raise RoleError(
             f"Columns must vary to be compared; {len(constant)} of {table.shape[1]} have one "
             f"value: {list_some(constant)}. Leave them out."
         )
+    return np.asarray(spread)
+
+
+def difference_of_means(
+    table: pd.DataFrame,
+    members: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    scores: Scores,
+    dependence: Dependence | None,
+) -> tuple[Estimate, pd.DataFrame]:
+    """Return the mean of the highest group less that of the lowest, and both means, by column.
+
+    Parameters
+    ----------
+    table, members, scores, dependence
+        As in `compare_extremes`.
+
+    Returns
+    -------
+    estimate : Estimate
+        One term per column.
+    means : pandas.DataFrame
+        Columns lowest and highest, one row per column of the table.
+    """
+    x, v = table.to_numpy(dtype=np.float64), scores.weight
     means, influences = [], []
     for member in members:
         own = v * member
@@ -203,12 +241,4 @@ def compare_extremes(
         dependence,
         n_parameters=2,
     )
-    size = np.where(estimate.std_error > 0, estimate.std_error, np.inf)
-    df = estimate.degrees_of_freedom
-    draws = draw_statistics(estimate.covariance, df, N_DRAWS, rng)
-    found = pd.DataFrame(
-        {"lowest": means[0], "highest": means[1], "spread": spread}, index=table.columns
-    )
-    # drawn p-values may fall short of the exact ones by their own noise
-    adjusted = np.fmax(stepdown_p_values(estimate.value / size, draws), estimate.p_value)
-    return GroupComparison(estimate, found, adjusted, warn)
+    return estimate, pd.DataFrame({"lowest": means[0], "highest": means[1]}, index=table.columns)

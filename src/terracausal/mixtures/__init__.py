@@ -2,6 +2,7 @@
 
 from terracausal.mixtures.choosing import ComponentChoice, choose_components
 from terracausal.mixtures.effect_mixture import EffectMixture
+from terracausal.mixtures.networks import MixtureNetworks
 from terracausal.mixtures.results import MixtureWarning as MixtureWarning
 
-__all__ = ["ComponentChoice", "EffectMixture", "choose_components"]
+__all__ = ["ComponentChoice", "EffectMixture", "MixtureNetworks", "choose_components"]

@@ -2,30 +2,44 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.base import clone
+from sklearn.metrics import adjusted_rand_score
 
 from terracausal._foundation.checks import check_count, check_same_index
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import draw_seed, random_generator
-from terracausal.mixtures.effect_mixture import EffectMixture, prepare
+from terracausal.mixtures.adjusting import residuals_of
+from terracausal.mixtures.design import SiteTable, embeddings_of, site_labels
+from terracausal.mixtures.effect_mixture import EffectMixture
+from terracausal.mixtures.networks import as_chips
+from terracausal.mixtures.preparing import MIN_SITES, check_support, prepare, train_on_images
+from terracausal.nuisance import cross_fit
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from terracausal.imagery import Chips
+
 Floats = NDArray[np.float64]
 _N_DRAWS = 200
+_MOST = 6
 
 
 @dataclass(frozen=True, eq=False)
 class ComponentChoice:
     """Held-out log predictive densities by number of components, and the choice.
+
+    One component is a legitimate answer: the data do not tell types of places apart by their effect.
 
     Parameters
     ----------
@@ -33,21 +47,28 @@ class ComponentChoice:
         The smallest number whose density is within one standard error of the best.
     table : pandas.DataFrame
         One row per candidate: n_components, log_density (mean over sites), std_error, difference
-        (to the best), difference_std_error, n_sites, n_clusters.
+        (to the best), difference_std_error, stability (mean adjusted Rand index between the folds'
+        sortings of all sites by their image), gain and gain_std_error (over one component),
+        n_sites, n_clusters.
+    p_value : float, default=None
+        Of no heterogeneity: that no number of components above 1 predicts better than 1. One-sided
+        t tests over clusters, Bonferroni over candidates; conservative, since without types the
+        expected gain is below 0. None where 1 was no candidate, or the only one.
 
     Examples
     --------
     >>> table = pd.DataFrame({"n_components": [1], "log_density": [-1.2], "std_error": [0.1],
-    ...     "difference": [0.0], "difference_std_error": [0.0], "n_sites": [50],
-    ...     "n_clusters": [50]})  # fmt: skip
+    ...     "difference": [0.0], "difference_std_error": [0.0], "stability": [1.0], "gain": [0.0],
+    ...     "gain_std_error": [0.0], "n_sites": [50], "n_clusters": [50]})  # fmt: skip
     >>> print(ComponentChoice(1, table))
-    1 component: the data do not support types with different effects
+    1 component: the data do not support types with different effects, which is an answer
       K = 1       log density -1.2000 per site (std. error 0.1000), best
       rule        the smallest K within one std. error (of the difference) of the best; 50 sites
     """
 
     n_components: int
     table: pd.DataFrame = field(repr=False)
+    p_value: float | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per candidate."""
@@ -57,7 +78,7 @@ class ComponentChoice:
         """Return the densities and the choice as text."""
         one = self.n_components == 1
         lines = [
-            "1 component: the data do not support types with different effects"
+            "1 component: the data do not support types with different effects, which is an answer"
             if one
             else f"{self.n_components} components"
         ]
@@ -67,9 +88,15 @@ class ComponentChoice:
                 if r.difference == 0
                 else f"{r.difference:.4f} to the best (std. error {r.difference_std_error:.4f})"
             )
+            if r.n_components > 1:
+                words += f"; folds agree on types to {r.stability:.2f} (adjusted Rand index)"
             lines.append(
                 f"  K = {r.n_components:<7} log density {r.log_density:.4f} per site "
                 f"(std. error {r.std_error:.4f}), {words}"
+            )
+        if self.p_value is not None:
+            lines.append(
+                f"  test        p = {self.p_value:.3g} that more than 1 component predicts no better"
             )
         lines.append(
             "  rule        the smallest K within one std. error (of the difference) of the best; "
@@ -114,10 +141,11 @@ class ComponentChoice:
 
 def choose_components(
     study: Study,
-    candidates: Sequence[int] = (1, 2, 3),
+    candidates: Sequence[int] | None = None,
     folds: Folds | None = None,
     *,
     mixture: EffectMixture | None = None,
+    chips: "Chips | None" = None,
 ) -> ComponentChoice:
     """Choose the number of components by how well they predict sites that were held out.
 
@@ -129,16 +157,25 @@ def choose_components(
     ----------
     study : Study
         With sites and joined embeddings.
-    candidates : sequence of int, default=(1, 2, 3)
-        Numbers of components to try.
+    candidates : sequence of int, default=None
+        Numbers of components to try; None tries 1 to 6, as far as there are sites for them.
     folds : Folds, default=None
         None takes 5 folds of whole clusters, seeded with the mixture's `random_state`.
     mixture : EffectMixture, default=None
         Its settings are used, but for the number of components; None takes the defaults.
+    chips : Chips, default=None
+        Of all sites, for mixtures that read them end to end; networks are trained in each fold.
 
     Returns
     -------
     ComponentChoice
+
+    Raises
+    ------
+    ValueError
+        There are fewer than 10 sites per component in the training part of a fold.
+    LeakageError
+        Folds split a cluster.
 
     Examples
     --------
@@ -151,9 +188,6 @@ def choose_components(
     >>> choose_components(study, (1,), folds, mixture=quick).n_components
     1
     """
-    if not len(candidates):
-        raise ValueError("`candidates` must name at least one number of components; got none.")
-    counts = sorted({check_count("candidates", k) for k in candidates})
     settings = EffectMixture() if mixture is None else clone(mixture)
     settings._check_settings()
     rng = random_generator(settings.random_state)
@@ -163,57 +197,118 @@ def choose_components(
     check_whole_clusters(folds.labels, study.clusters)
     positions = folds.labels.index.get_indexer(study.units)
     splits = [(train[positions], test[positions]) for train, test in folds.split()]
-    for train, _ in splits:
-        # refused before anything is fitted
-        prepare(study.subset(train), counts[-1], settings.family, settings.n_dimensions)
-    seed = draw_seed(rng)
+    fewest = min(study.subset(train).n_sites for train, _ in splits)
+    if candidates is None:
+        candidates = range(1, max(min(_MOST, fewest // MIN_SITES), 1) + 1)
+    if not len(candidates):
+        raise ValueError("`candidates` must name at least one number of components; got none.")
+    counts = sorted({check_count("candidates", k) for k in candidates})
+    check_support(fewest, counts[-1])
+    search = _Search(study, settings, chips, draw_seed(rng))
     jobs = [(k, train, test) for train, test in splits for k in counts]
-    parts: dict[int, list[tuple[Floats, list[object]]]] = {k: [] for k in counts}
+    parts: dict[int, list[_HeldOut]] = {k: [] for k in counts}
     for k, train, test in track(jobs, "choosing the number of components", len(jobs)):
-        parts[k].append(_held_out(study.subset(train), study.subset(test), settings, k, seed))
-    density = {k: np.concatenate([part[0] for part in found]) for k, found in parts.items()}
-    labels = [label for _, names in parts[counts[0]] for label in names]
-    return _choice(density, pd.factorize(pd.Series(labels, dtype=object))[0])
+        parts[k].append(search.held_out(k, train, test))
+    density = {
+        k: np.concatenate([part.log_density for part in found]) for k, found in parts.items()
+    }
+    labels = [label for part in parts[counts[0]] for label in part.clusters]
+    stability = {k: _stability([part.types for part in found]) for k, found in parts.items()}
+    return _choice(density, pd.factorize(pd.Series(labels, dtype=object))[0], stability)
 
 
-def _held_out(
-    train: Study, test: Study, settings: EffectMixture, n_components: int, seed: int
-) -> tuple[Floats, list[object]]:
-    """Return the log density of each held-out site, and the clusters of these sites."""
-    import torch
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Log densities (n_held_out,) of sites, their clusters, and the types (n_sites,) of all."""
 
-    from terracausal.mixtures.density import MixtureDensity
-    from terracausal.mixtures.fitting import find_mode, make_density, one_thread
-    from terracausal.mixtures.variational import laplace_posterior
-
-    rng = random_generator(seed)
-    design, table = prepare(train, n_components, settings.family, settings.n_dimensions)
-    density = make_density(design, table, settings.family, n_components, settings.noise)
-    held = design.apply(test)
-    with one_thread(), torch.no_grad():
-        mode = find_mode(density, settings.n_restarts, rng)
-        draws = laplace_posterior(mode, _N_DRAWS, rng).draws
-        outside = MixtureDensity(held, density.blocks, settings.family, design.standard_floor)
-        by_draw = outside.log_sites(draws)
-        site = (torch.logsumexp(by_draw, dim=0) - np.log(_N_DRAWS)).numpy()
-    # densities of outcomes, not of standardised ones; what sits at the floor has a probability
-    measured = np.ones(len(held.outcome))
-    if design.standard_floor is not None:
-        measured[held.outcome <= design.standard_floor] = 0.0
-    counts = np.bincount(held.site, weights=measured * held.weight, minlength=held.n_sites)
-    site = site - counts * np.log(design.spread)
-    own = test.canonical()
-    clusters = own.sites if own.clusters is None else own.clusters
-    first = np.unique(held.site, return_index=True)[1]
-    return site, list(np.asarray(clusters, dtype=object)[first])
+    log_density: Floats
+    clusters: list[object]
+    types: NDArray[np.intp]
 
 
-def _choice(density: dict[int, Floats], cluster: NDArray[np.int64]) -> ComponentChoice:
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What all candidates and folds share."""
+
+    study: Study
+    settings: EffectMixture
+    chips: "Chips | None"
+    seed: int
+
+    def held_out(
+        self, n_components: int, train: NDArray[np.bool_], test: NDArray[np.bool_]
+    ) -> _HeldOut:
+        """Fit to one part; return what is said of the other."""
+        import torch
+
+        from terracausal.mixtures.density import MixtureDensity
+        from terracausal.mixtures.fitting import find_mode, make_density, one_thread
+        from terracausal.mixtures.posterior import laplace_posterior
+
+        rng = random_generator(self.seed)
+        mixture = clone(self.settings).set_params(n_components=n_components)
+        known, unknown = self.study.subset(train), self.study.subset(test)
+        inside, outside = self._described(mixture, known, unknown, rng)
+        left = self._residuals
+        design, table = prepare(known, mixture, inside, left)
+        held = design.apply(unknown, outside, left)
+        density = make_density(design, table)
+        with one_thread(), torch.no_grad():
+            mode = find_mode(density, mixture.n_restarts, rng)
+            draws = laplace_posterior(density, mode, _N_DRAWS, rng).draws
+            other = MixtureDensity(held, density.blocks, mixture.family, design.scale)
+            by_draw = torch.cat([part.log_sites(draws) for _, part in other.parts(_N_DRAWS)], dim=1)
+            site = (torch.logsumexp(by_draw, dim=0) - np.log(_N_DRAWS)).numpy()
+            logits = density.part(mode.parameters[None], "membership")[0].numpy()
+        volume = design.scale.log_volume(held.observed) * held.weight
+        site = site + np.bincount(held.site, weights=volume, minlength=held.n_sites)
+        own = unknown.canonical()
+        clusters = own.sites if own.clusters is None else own.clusters
+        first = np.unique(held.site, return_index=True)[1]
+        everyone = np.concatenate([table.image, held.image])
+        order = np.argsort(table.sites.append(held.sites).astype(str), kind="stable")
+        types = (everyone @ logits.T).argmax(axis=1)[order]
+        return _HeldOut(site, list(np.asarray(clusters, dtype=object)[first]), types)
+
+    def _described(
+        self, mixture: EffectMixture, known: Study, unknown: Study, rng: np.random.Generator
+    ) -> tuple[SiteTable | None, SiteTable | None]:
+        if self.chips is None and mixture.networks is None:
+            return None, None
+        networks = train_on_images(mixture, known, self.chips, rng)
+        sites = site_labels(unknown).unique()
+        images = self.chips.select(sites) if self.chips is not None else None
+        if images is None:
+            given = embeddings_of(unknown.canonical(), None).types
+            images = as_chips(networks.embedding, given)
+        tables = networks.describe(images)
+        types = sum(table.types for table in tables) / len(tables)
+        baseline = sum(table.baseline for table in tables) / len(tables)
+        return networks.out_of_fold, SiteTable(types, baseline)
+
+    @cached_property
+    def _residuals(self) -> pd.DataFrame | None:
+        if self.settings.adjustment != "orthogonal":
+            return None
+        return residuals_of(self.study, cross_fit(self.study, random_state=self.seed))
+
+
+def _stability(types: list[NDArray[np.intp]]) -> float:
+    """Return the mean adjusted Rand index between the folds' sortings of all sites."""
+    return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(types, 2)]))
+
+
+def _choice(
+    density: dict[int, Floats],
+    cluster: NDArray[np.int64],
+    stability: dict[int, float] | None = None,
+) -> ComponentChoice:
     """Apply the rule to held-out log densities (n_sites,) by number of components."""
     best = max(density, key=lambda k: float(density[k].mean()))
     rows = []
     for k, values in density.items():
         gap = values - density[best]
+        gain = values - density.get(1, values)
         rows.append(
             {
                 "n_components": k,
@@ -221,13 +316,26 @@ def _choice(density: dict[int, Floats], cluster: NDArray[np.int64]) -> Component
                 "std_error": _error_of_mean(values, cluster),
                 "difference": float(gap.mean()),
                 "difference_std_error": _error_of_mean(gap, cluster),
+                "stability": np.nan if stability is None else stability[k],
+                "gain": float(gain.mean()),
+                "gain_std_error": _error_of_mean(gain, cluster),
                 "n_sites": len(values),
                 "n_clusters": int(cluster.max()) + 1,
             }
         )
     table = pd.DataFrame(rows)
     within = table["difference"] >= -table["difference_std_error"]
-    return ComponentChoice(int(table.loc[within, "n_components"].min()), table)
+    return ComponentChoice(int(table.loc[within, "n_components"].min()), table, _p_value(table))
+
+
+def _p_value(table: pd.DataFrame) -> float | None:
+    """Return the p-value of no gain over one component."""
+    more = table[table["n_components"] > 1]
+    if not len(more) or len(more) == len(table):
+        return None
+    t = more["gain"] / more["gain_std_error"]
+    each = stats.t.sf(t, np.maximum(more["n_clusters"] - 1, 1))
+    return float(min(np.min(each) * len(more), 1.0))
 
 
 def _error_of_mean(values: Floats, cluster: NDArray[np.int64]) -> float:

@@ -1,6 +1,6 @@
 """The image-type effect cluster model: sites are of a few types, and the effect is the type's."""
 
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -9,33 +9,57 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from terracausal._foundation.checks import check_choice, check_count, check_positive
-from terracausal._foundation.randomness import RandomState, draw_seed, random_generator
-from terracausal.mixtures.design import MixtureDesign, MixtureTable, learn_design
-from terracausal.mixtures.layout import FAMILIES, NOISES
+from terracausal._foundation.randomness import RandomState, random_generator
+from terracausal.mixtures.adjusting import residuals_of
+from terracausal.mixtures.design import MixtureDesign, MixtureTable
+from terracausal.mixtures.layout import (
+    ADJUSTMENTS,
+    EFFECTS,
+    GUIDES,
+    NOISES,
+    ORTHOGONAL,
+    MixtureSpec,
+)
+from terracausal.mixtures.outcomes import FAMILIES
+from terracausal.mixtures.preparing import prepare, site_features, train_on_images
 from terracausal.mixtures.results import (
     MixtureAnswers,
     answers_of,
+    convergence_notes,
     find_problems,
+    tables_of,
     warn_of,
 )
 from terracausal.mixtures.wording import summarize
+from terracausal.nuisance import cross_fit
 from terracausal.study import Estimate, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from terracausal.imagery import Chips
     from terracausal.mixtures.density import MixtureDensity
     from terracausal.mixtures.fitting import Mode
-    from terracausal.mixtures.variational import Posterior
+    from terracausal.mixtures.networks import MixtureNetworks, SiteNetworks
+    from terracausal.mixtures.posterior import Posterior
 
 Floats = NDArray[np.float64]
-Family = Literal["normal", "student_t", "left_censored", "bernoulli"]
+Family = Literal[
+    "normal",
+    "log_normal",
+    "student_t",
+    "left_censored",
+    "zero_inflated",
+    "bernoulli",
+    "poisson",
+    "negative_binomial",
+]
 Noise = Literal["arm", "arm_and_component"]
-Guide = Literal["full_rank", "low_rank", "mean_field", "laplace"]
-MIN_SITES = 10
+Effect = Literal["constant", "covariates", "image"]
+Adjustment = Literal["baseline", "orthogonal"]
+Guide = Literal["full_rank", "low_rank", "mean_field", "laplace", "nuts"]
 MIN_REFITS = 10
-_MAX_STEPS = 3_000
-_N_DRAWS = 500
+N_EFFECT_DRAWS = 200
 
 
 class EffectMixture(BaseEstimator):
@@ -48,31 +72,49 @@ class EffectMixture(BaseEstimator):
 
     The baseline is linear. All units of a site are of one type: the likelihood of a site is a
     mixture of the products over its units, summed over the types exactly. Normal outcomes of a site
-    also share a random intercept, integrated out exactly, so that what a site's units have in
-    common is not taken for a type.
+    (or their logs) also share a random intercept, integrated out exactly, so that what a site's
+    units have in common is not taken for a type.
+
+    With `fit(study, chips)`, networks read the log odds of the types and a baseline off the pixels,
+    trained by the same likelihood. Each site is described by a network that saw no outcome of its
+    fold; a linear layer on these numbers, in place of x_s, then has all of the uncertainty below.
 
     Parameters
     ----------
     n_components : int, default=2
         Number of types, K. See `choose_components`.
-    family : {"normal", "student_t", "left_censored", "bernoulli"}, default="normal"
-        Distribution of outcomes. "left_censored" is a normal cut off at the lowest outcome
-        (Tobit). Effects are differences of mean outcomes in all families.
+    family : str, default="normal"
+        Distribution of outcomes: "normal"; "log_normal"; "student_t"; "left_censored", a normal cut
+        off at the lowest outcome (Tobit); "zero_inflated", at the lowest outcome with some
+        probability and log-normal above it; "bernoulli"; "poisson"; "negative_binomial". Effects
+        are differences of mean outcomes in all families.
     noise : {"arm", "arm_and_component"}, default="arm"
         Whether the noise SD differs by arm alone, or also by type as in the paper. With the second,
         types may differ in spread rather than in effect, above all where outcomes pile up.
+    effect : {"constant", "covariates", "image"}, default="constant"
+        Whether all units of a type have one effect (on the scale of the family), or one that is
+        linear in their covariates or in the image. Component effects are then means over units.
+    adjustment : {"baseline", "orthogonal"}, default="baseline"
+        "orthogonal" replaces outcome and treatment by what is left after their cross-fitted
+        predictions (the R-loss form), so that types take no part in the adjustment: for
+        observational studies. Of "normal" and "student_t".
     n_dimensions : int, default=8
         Principal components of the sites' embeddings that describe the image.
-    guide : {"full_rank", "low_rank", "mean_field", "laplace"}, default="full_rank"
+    guide : {"full_rank", "low_rank", "mean_field", "laplace", "nuts"}, default="full_rank"
         The normal that approximates the posterior: its covariance in the variational search, or
-        "laplace", the curvature at the mode without a search.
+        "laplace", the curvature at the mode without a search. "nuts" samples, in small studies.
     learning_rate : float, default=0.01
         Of the variational search.
+    batch_size : int, default=None
+        Sites in each step of the variational search; None takes all.
     n_restarts : int, default=8
         Random starts of the search for the mode.
     n_bootstrap : int, default=200
         Refits under random weights of clusters, which give the standard errors; 0 takes the
-        first-order (sandwich) ones.
+        first-order (sandwich) ones, as studies of 100,000 sites may.
+    networks : MixtureNetworks, default=None
+        How chips are read; None takes the defaults. With the network "mlp" and without chips, types
+        and baseline are nonlinear in the embeddings.
     random_state : None, int or Generator, default=None
         Seed.
 
@@ -97,9 +139,18 @@ class EffectMixture(BaseEstimator):
     restart_log_densities_ : ndarray
         Log posterior density at the end of each restart, best first.
     elbo_ : ndarray
-        Evidence lower bound by step; empty for "laplace".
+        Evidence lower bound by step; empty where there was no search.
+    diagnostics_ : dict of str to float
+        Of the posterior: pareto_shape, gradient_ratio, r_hat, effective_draws, divergences.
     converged_ : bool
-        Whether mode, bound and refits converged.
+        Whether mode, bound (or chains) and refits converged.
+    unit_effects_ : DataFrame
+        Effect of each unit given image and outcomes: posterior mean, and SD over parameters and
+        types.
+    predictive_checks_ : DataFrame
+        Statistics of the outcomes, and of outcomes drawn from the posterior.
+    networks_ : SiteNetworks or None
+        The trained networks.
     priors_ : tuple of str
         The priors in words.
     notes_ : tuple of str
@@ -111,9 +162,11 @@ class EffectMixture(BaseEstimator):
         More components than a tenth of the sites, a constant outcome, or one that is not of the
         family.
     RoleError
-        The study has no sites or no joined embeddings.
+        The study has no sites, or neither embeddings nor chips.
+    AlignmentError
+        A site has no chip.
     FloatingPointError
-        The evidence lower bound was not finite.
+        The evidence lower bound, or the loss of a network, was not finite.
 
     Notes
     -----
@@ -126,6 +179,11 @@ class EffectMixture(BaseEstimator):
     components, the reduced embeddings and the neighbourhood of the best mode as given. Posterior
     SDs are those of the variational normal; they trust the likelihood. Labels are matched between
     fits by the sites they share.
+
+    End to end, all of this holds given the trained networks. Since these describe each site without
+    having seen its outcomes, they cannot invent types; that another sample would have trained other
+    networks is not in the intervals, only in the SDs of `predict_proba`, whose draws take turns
+    between the networks of the folds.
 
     Pyro declares the priors and the likelihood, and fits the posterior by SVI from the mode on.
 
@@ -151,6 +209,9 @@ class EffectMixture(BaseEstimator):
     average_effect_: Estimate
     memberships_: pd.DataFrame
     posterior_: pd.DataFrame
+    unit_effects_: pd.DataFrame
+    predictive_checks_: pd.DataFrame
+    networks_: "SiteNetworks | None"
     notes_: tuple[str, ...]
 
     def __init__(  # noqa: PLR0913 - one argument for each part that can differ
@@ -158,30 +219,40 @@ class EffectMixture(BaseEstimator):
         n_components: int = 2,
         family: Family = "normal",
         noise: Noise = "arm",
+        effect: Effect = "constant",
+        adjustment: Adjustment = "baseline",
         n_dimensions: int = 8,
         guide: Guide = "full_rank",
         learning_rate: float = 0.01,
+        batch_size: int | None = None,
         n_restarts: int = 8,
         n_bootstrap: int = 200,
+        networks: "MixtureNetworks | None" = None,
         random_state: RandomState = None,
     ) -> None:
         self.n_components = n_components
         self.family = family
         self.noise = noise
+        self.effect = effect
+        self.adjustment = adjustment
         self.n_dimensions = n_dimensions
         self.guide = guide
         self.learning_rate = learning_rate
+        self.batch_size = batch_size
         self.n_restarts = n_restarts
         self.n_bootstrap = n_bootstrap
+        self.networks = networks
         self.random_state = random_state
 
-    def fit(self, study: Study) -> Self:
+    def fit(self, study: Study, chips: "Chips | None" = None) -> Self:
         """Fit memberships, baseline and component effects.
 
         Parameters
         ----------
         study : Study
-            With sites and joined embeddings.
+            With sites, and with joined embeddings unless there are chips.
+        chips : Chips, default=None
+            Of all sites: types and baseline are read off them end to end.
 
         Returns
         -------
@@ -189,64 +260,79 @@ class EffectMixture(BaseEstimator):
             The same object.
         """
         self._check_settings()
-        design, table = prepare(study, self.n_components, self.family, self.n_dimensions)
         # streams of their own: the check does not depend on the number of components
-        searching, refitting, checking = random_generator(self.random_state).spawn(3)
+        searching, refitting, checking, training = random_generator(self.random_state).spawn(4)
+        self.networks_, described = None, None
+        if chips is not None or self.networks is not None:
+            self.networks_ = train_on_images(self, study, chips, training)
+            described = self.networks_.out_of_fold
+        nuisances = cross_fit(study, random_state=checking)
+        left = residuals_of(study, nuisances) if self.adjustment == "orthogonal" else None
+        design, table = prepare(study, self, described, left)
         density, mode, posterior = self._search(design, table, searching)
         answers = answers_of(
             study,
-            design,
             table,
             (density, mode),
+            nuisances,
             n_bootstrap=self.n_bootstrap,
-            streams=(refitting, checking),
+            rng=refitting,
         )
         self.design_, self.sites_ = design, table.sites
-        self.membership_draws_ = density.part(posterior.draws, "membership").numpy()
-        self.priors_ = tuple(block.words for block in density.blocks)
-        self.restart_agreement_ = mode.agreement
-        self.restart_log_densities_ = mode.log_densities
-        self.elbo_ = posterior.elbo
-        self.converged_ = posterior.converged and mode.converged and answers.refits_converged > 0.9
-        self._store(answers, density, posterior)
+        self.encoders_ = study.joined_encoders
+        self._store(study, answers, (density, mode, posterior), table, searching)
         problems = find_problems(density, mode, table, answers)
-        self.notes_ = (*problems, *self._convergence_notes(mode, posterior, answers))
+        self.notes_ = (*problems, *convergence_notes(mode, posterior, answers))
         warn_of(self.notes_)
         return self
 
-    def predict_proba(self, embeddings: pd.DataFrame) -> pd.DataFrame:
+    def predict_proba(self, images: "pd.DataFrame | Chips") -> pd.DataFrame:
         """Return the probability of each type for sites, given their image alone.
 
         Parameters
         ----------
-        embeddings : pandas.DataFrame of shape (n_sites, n_features)
-            The fitted columns, by site; any sites.
+        images : pandas.DataFrame of shape (n_sites, n_features), or Chips
+            Embeddings with the fitted columns, or chips with the fitted bands, as in `fit`; any
+            sites.
 
         Returns
         -------
         pandas.DataFrame of shape (n_sites, 2 n_components)
             Columns probability_1, …, the posterior means, and sd_1, …, the posterior SDs.
+
+        Raises
+        ------
+        AlignmentError
+            The embeddings lack fitted columns, or another encoder made them.
+        BandError
+            The chips have other bands.
+        TypeError
+            Chips where embeddings were fitted, or the other way round.
         """
         check_is_fitted(self, "design_")
-        image = self.design_.project(embeddings)
-        image = np.column_stack([np.ones(len(image)), image])
-        logits = np.einsum("sd,bkd->bsk", image, self.membership_draws_)
-        logits -= logits.max(axis=2, keepdims=True)
-        chance = np.exp(logits)
-        chance /= chance.sum(axis=2, keepdims=True)
+        keys, places = site_features(self, images)
+        draws = self.membership_draws_
+        chance = np.empty((len(draws), len(keys), self.n_components))
+        # with several networks, draws take turns
+        for turn, place in enumerate(places):
+            rows = slice(turn, None, len(places))
+            image = np.column_stack([np.ones(len(place)), place])
+            logits = np.einsum("sd,bkd->bsk", image, draws[rows])
+            high = np.exp(logits - logits.max(axis=2, keepdims=True))
+            chance[rows] = high / high.sum(axis=2, keepdims=True)
         kinds = range(1, self.n_components + 1)
         return pd.DataFrame(
             np.column_stack([chance.mean(axis=0), chance.std(axis=0)]),
-            index=embeddings.index,
+            index=keys,
             columns=[f"{word}_{k}" for word in ("probability", "sd") for k in kinds],
         )
 
-    def predict(self, embeddings: pd.DataFrame) -> "pd.Series[int]":
+    def predict(self, images: "pd.DataFrame | Chips") -> "pd.Series[int]":
         """Return the most probable type of sites, given their image alone.
 
         Parameters
         ----------
-        embeddings : pandas.DataFrame of shape (n_sites, n_features)
+        images : pandas.DataFrame of shape (n_sites, n_features), or Chips
             As in `predict_proba`.
 
         Returns
@@ -254,8 +340,9 @@ class EffectMixture(BaseEstimator):
         pandas.Series of shape (n_sites,)
             Numbers from 1, named component.
         """
-        chance = self.predict_proba(embeddings).to_numpy()[:, : self.n_components]
-        return pd.Series(chance.argmax(axis=1) + 1, index=embeddings.index, name="component")
+        table = self.predict_proba(images)
+        chance = table.to_numpy()[:, : self.n_components]
+        return pd.Series(chance.argmax(axis=1) + 1, index=table.index, name="component")
 
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per component.
@@ -320,13 +407,21 @@ class EffectMixture(BaseEstimator):
 
         return f"<pre>{escape(str(self))}</pre>"
 
+    @property
+    def spec(self) -> MixtureSpec:
+        """What is fitted, short of the data."""
+        return MixtureSpec(self.n_components, self.family, self.noise, self.effect, self.adjustment)
+
     def _check_settings(self) -> None:
         check_choice("family", self.family, FAMILIES)
         check_choice("noise", self.noise, NOISES)
-        check_choice("guide", self.guide, get_args(Guide))
-        check_count("n_components", self.n_components)
-        check_count("n_dimensions", self.n_dimensions)
-        check_count("n_restarts", self.n_restarts)
+        check_choice("effect", self.effect, EFFECTS)
+        check_choice("adjustment", self.adjustment, ADJUSTMENTS)
+        check_choice("guide", self.guide, GUIDES)
+        for name in ("n_components", "n_dimensions", "n_restarts"):
+            check_count(name, getattr(self, name))
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
         check_count("n_bootstrap", self.n_bootstrap, minimum=0)
         if 0 < self.n_bootstrap < MIN_REFITS:
             raise ValueError(
@@ -334,106 +429,57 @@ class EffectMixture(BaseEstimator):
                 f"{self.n_bootstrap}."
             )
         check_positive("learning_rate", self.learning_rate)
+        if self.adjustment == "orthogonal" and self.family not in ORTHOGONAL:
+            raise ValueError(
+                "adjustment='orthogonal' fits what is left of outcomes after their prediction, "
+                f"which is of no family but {' and '.join(map(repr, ORTHOGONAL))}; got "
+                f"family={self.family!r}."
+            )
 
     def _search(
         self, design: MixtureDesign, table: MixtureTable, rng: np.random.Generator
     ) -> "tuple[MixtureDensity, Mode, Posterior]":
         """Find the mode, then the posterior around it."""
         from terracausal.mixtures.fitting import find_mode, make_density, one_thread
-        from terracausal.mixtures.variational import fit_posterior, laplace_posterior
+        from terracausal.mixtures.posterior import PosteriorSearch, find_posterior
 
-        density = make_density(design, table, self.family, self.n_components, self.noise)
+        density = make_density(design, table)
+        search = PosteriorSearch(self.guide, self.learning_rate, self.batch_size)
         with one_thread():
             mode = find_mode(density, self.n_restarts, rng)
-            if self.guide == "laplace":
-                return density, mode, laplace_posterior(mode, _N_DRAWS, rng)
-            posterior = fit_posterior(
-                density,
-                mode,
-                self.guide,
-                learning_rate=self.learning_rate,
-                max_steps=_MAX_STEPS,
-                n_draws=_N_DRAWS,
-                seed=draw_seed(rng),
-            )
-        return density, mode, posterior
+            return density, mode, find_posterior(density, mode, search, rng)
 
     def _store(
-        self, answers: MixtureAnswers, density: "MixtureDensity", posterior: "Posterior"
+        self,
+        study: Study,
+        answers: MixtureAnswers,
+        found: "tuple[MixtureDensity, Mode, Posterior]",
+        table: MixtureTable,
+        rng: np.random.Generator,
     ) -> None:
-        from terracausal.mixtures.fitting import posterior_answers
+        from terracausal.mixtures.checks import predictive_checks, unit_effects
+        from terracausal.mixtures.fitting import one_thread, posterior_answers
 
+        density, mode, posterior = found
         self.component_effects_, self.shares_ = answers.effects, answers.shares
         self.implied_effect_, self.average_effect_ = answers.implied, answers.average
         self.refits_converged_ = answers.refits_converged
-        drawn, chance = posterior_answers(density, posterior.draws)
-        drawn[:, : self.n_components] *= self.design_.spread
-        kinds = range(1, self.n_components + 1)
-        count = self.n_components
-        effects, shares = ([f"{word}_{k}" for k in kinds] for word in ("effect", "share"))
-        columns = [*effects, "implied_effect", *shares]
-        self.refits_ = (
-            None if answers.draws is None else pd.DataFrame(answers.draws, columns=columns)
-        )
-        self.posterior_ = pd.DataFrame(
-            {
-                "mean": drawn[:, :count].mean(axis=0),
-                "sd": drawn[:, :count].std(axis=0),
-                "share": drawn[:, count + 1 :].mean(axis=0),
-                "share_sd": drawn[:, count + 1 :].std(axis=0),
-            },
-            index=pd.Index([f"component {k}" for k in kinds], name="term"),
-        )
+        self.converged_ = posterior.converged and mode.converged and answers.refits_converged > 0.9
+        self.membership_draws_ = density.part(posterior.draws, "membership").numpy()
+        self.priors_ = tuple(block.words for block in density.blocks)
+        self.restart_agreement_ = mode.agreement
+        self.restart_log_densities_ = mode.log_densities
+        self.elbo_, self.diagnostics_ = posterior.elbo, posterior.diagnostics
+        with one_thread():
+            drawn, chance = posterior_answers(density, posterior.draws)
+            effects = unit_effects(density, posterior.draws[:N_EFFECT_DRAWS])
+            self.predictive_checks_ = predictive_checks(density, table, posterior.draws, rng)
+        order = study.canonical().units[np.argsort(table.site, kind="stable")]
+        by_unit = pd.DataFrame(effects, index=order, columns=["effect", "sd"])
+        self.unit_effects_ = by_unit.loc[study.units]
+        self.refits_, self.posterior_ = tables_of(drawn, answers.draws)
         self.memberships_ = pd.DataFrame(
-            chance, index=self.sites_, columns=[f"probability_{k}" for k in kinds]
+            chance,
+            index=self.sites_,
+            columns=[f"probability_{k}" for k in range(1, self.n_components + 1)],
         )
-
-    def _convergence_notes(
-        self, mode: "Mode", posterior: "Posterior", answers: MixtureAnswers
-    ) -> tuple[str, ...]:
-        notes = []
-        if not mode.converged:
-            notes.append("the best restart did not reach its mode: do not trust the effects")
-        if len(posterior.elbo) and not posterior.converged:
-            notes.append(
-                f"the evidence lower bound still rose after {len(posterior.elbo):,} steps: "
-                "posterior SDs are rough"
-            )
-        if answers.refits_converged <= 0.9:
-            notes.append(
-                f"only {answers.refits_converged:.0%} of the refits converged: standard errors "
-                "are rough"
-            )
-        return tuple(notes)
-
-
-def prepare(
-    study: Study, n_components: int, family: str, n_dimensions: int
-) -> tuple[MixtureDesign, MixtureTable]:
-    """Return design and arrays of a study; refuse more components than its sites support.
-
-    Parameters
-    ----------
-    study : Study
-    n_components : int
-    family : str
-    n_dimensions : int
-
-    Returns
-    -------
-    MixtureDesign, MixtureTable
-
-    Raises
-    ------
-    ValueError
-        There are fewer than 10 sites per component.
-    """
-    design = learn_design(study, family, n_dimensions)
-    table = design.apply(study)
-    most = table.n_sites // MIN_SITES
-    if n_components > most:
-        raise ValueError(
-            f"Each component needs at least {MIN_SITES} sites; {table.n_sites} sites support at "
-            f"most {most}, got n_components={n_components}. Use fewer components or more sites."
-        )
-    return design, table

@@ -1,6 +1,6 @@
 """The mode of a mixture: restarts, ordered labels, curvature."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from terracausal.mixtures.density import MixtureDensity
+from terracausal.mixtures.density import MixtureDensity, answers_from
 from terracausal.mixtures.design import MixtureDesign, MixtureTable
-from terracausal.mixtures.labels import mean_agreement
+from terracausal.mixtures.labels import match_components, mean_agreement
 from terracausal.mixtures.layout import parameter_blocks, relabel
-from terracausal.mixtures.optimise import Objective, minimise, polish
+from terracausal.mixtures.optimise import Objective, Summed, hessian, minimise, polish
 
 Floats = NDArray[np.float64]
 _SAME_MODE = 0.1  # on the log density: far less than anything that matters to a posterior
+_MOST_TO_SEARCH = 5_000  # sites among which restarts are compared; the best goes on with all
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,25 +72,20 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def make_density(
-    design: MixtureDesign, table: MixtureTable, family: str, n_components: int, noise: str
-) -> MixtureDensity:
-    """Return the density of a table under a family, with its priors.
+def make_density(design: MixtureDesign, table: MixtureTable) -> MixtureDensity:
+    """Return the density of a table, with its priors.
 
     Parameters
     ----------
     design : MixtureDesign
     table : MixtureTable
-    family : str
-    n_components : int
-    noise : str
 
     Returns
     -------
     MixtureDensity
     """
-    blocks = parameter_blocks(table, family, n_components, noise)
-    return MixtureDensity(table, blocks, family, design.standard_floor)
+    blocks = parameter_blocks(table, design.spec)
+    return MixtureDensity(table, blocks, design.spec.family, design.scale)
 
 
 def posterior_answers(density: MixtureDensity, draws: Tensor) -> tuple[Floats, Floats]:
@@ -104,14 +100,57 @@ def posterior_answers(density: MixtureDensity, draws: Tensor) -> tuple[Floats, F
     -------
     tuple of ndarray
     """
-    ones = torch.ones((1, density.n_sites), dtype=torch.float64)
+    memberships = np.zeros((density.n_sites, density.n_components))
     answers = []
-    memberships = np.zeros((density.n_sites, n_components_of(density)))
     with torch.no_grad():
-        for part in torch.split(draws, density.rows_at_once):
-            answers.append(density.answers(part, ones).numpy())
-            memberships += density.responsibilities(part).sum(dim=0).numpy()
+        for some in torch.split(draws, density.rows_at_once):
+            answers.append(weighted_answers(density, some).numpy())
+            for sites, part in density.parts(len(some)):
+                memberships[sites] += part.responsibilities(some).sum(dim=0).numpy()
     return np.concatenate(answers), memberships / len(draws)
+
+
+def weighted_answers(
+    density: MixtureDensity, points: Tensor, site_weight: Tensor | None = None
+) -> Tensor:
+    """Return answers, (n_batch, 2 K + 1), adding up sites part by part.
+
+    Parameters
+    ----------
+    density : MixtureDensity
+    points : Tensor of shape (n_batch, n_parameters)
+    site_weight : Tensor of shape (n_batch, n_sites), default=None
+        None weights all alike.
+
+    Returns
+    -------
+    Tensor
+    """
+    total = mass = torch.zeros((len(points), density.n_components), dtype=points.dtype)
+    for sites, part in density.parts(len(points)):
+        weight = (
+            points.new_ones((1, part.n_sites)) if site_weight is None else site_weight[:, sites]
+        )
+        some, share = part.totals(points, weight)
+        total, mass = total + some, mass + share
+    return answers_from(total, mass)
+
+
+def memberships_at(density: MixtureDensity, points: Tensor) -> Floats:
+    """Return probabilities of types given image and outcomes, (n_batch, n_sites, K).
+
+    Parameters
+    ----------
+    density : MixtureDensity
+    points : Tensor of shape (n_batch, n_parameters)
+
+    Returns
+    -------
+    ndarray
+    """
+    with torch.no_grad():
+        found = [part.responsibilities(points).numpy() for _, part in density.parts(len(points))]
+    return np.concatenate(found, axis=1)
 
 
 def negative_log_density(density: MixtureDensity, site_weight: Tensor) -> Objective:
@@ -129,11 +168,20 @@ def negative_log_density(density: MixtureDensity, site_weight: Tensor) -> Object
         As `minimise` takes it.
     """
 
-    def objective(points: Tensor, rows: Tensor) -> Tensor:
-        weight = site_weight if len(site_weight) == 1 else site_weight[rows]
-        return -(density.log_prior(points) + (weight * density.log_sites(points)).sum(dim=1))
+    def prior(points: Tensor, rows: Tensor) -> Tensor:
+        return -density.log_prior(points)
 
-    return objective
+    def piece(sites: slice, part: MixtureDensity) -> Objective:
+        def objective(points: Tensor, rows: Tensor) -> Tensor:
+            weight = site_weight if len(site_weight) == 1 else site_weight[rows]
+            return -(weight[:, sites] * part.log_sites(points)).sum(dim=1)
+
+        return objective
+
+    def pieces(n_rows: int) -> Iterable[Objective]:
+        return [prior, *(piece(*given) for given in density.parts(n_rows))]
+
+    return Summed(pieces)
 
 
 def random_starts(density: MixtureDensity, n_restarts: int, rng: np.random.Generator) -> Tensor:
@@ -173,13 +221,25 @@ def find_mode(density: MixtureDensity, n_restarts: int, rng: np.random.Generator
     -------
     Mode
     """
+    searched = density
+    if density.n_sites > _MOST_TO_SEARCH:
+        some = rng.choice(density.n_sites, _MOST_TO_SEARCH, replace=False)
+        searched = density.at(np.sort(some))
+    ones = torch.ones((1, searched.n_sites), dtype=torch.float64)
+    starts = random_starts(density, n_restarts, rng)
+    points, values, done = minimise(negative_log_density(searched, ones), starts)
+    order = torch.argsort(values, stable=True)
+    memberships = list(memberships_at(searched, points[order]))
+    best, converged = points[order[0]], bool(done[order[0]])
     ones = torch.ones((1, density.n_sites), dtype=torch.float64)
     objective = negative_log_density(density, ones)
-    points, values, done = minimise(objective, random_starts(density, n_restarts, rng))
-    order = torch.argsort(values, stable=True)
-    with torch.no_grad():
-        memberships = list(density.responsibilities(points[order]).numpy())
-    best, curvature = polish(objective, points[order[0]])
+    if searched is not density:
+        start = hessian(negative_log_density(searched, ones), best)
+        # curvature grows with the number of sites
+        guess = torch.linalg.pinv(start) * (searched.n_sites / density.n_sites)
+        found, _, reached = minimise(objective, best[None], guess)
+        best, converged = found[0], bool(reached[0])
+    best, curvature = polish(objective, best)
     best = order_by_effect(density, best)
     curvature = polish(objective, best, n_steps=0)[1]
     positive = torch.linalg.cholesky_ex(curvature).info.item() == 0
@@ -188,7 +248,7 @@ def find_mode(density: MixtureDensity, n_restarts: int, rng: np.random.Generator
         curvature,
         -values[order].numpy(),
         mean_agreement(memberships[0], memberships[1:]),
-        bool(done[order[0]]) and positive,
+        converged and positive,
     )
 
 
@@ -204,7 +264,7 @@ def order_by_effect(density: MixtureDensity, parameters: Tensor) -> Tensor:
     -------
     Tensor of shape (n_parameters,)
     """
-    effects = component_answers(density, parameters)[: n_components_of(density)]
+    effects = component_answers(density, parameters)[: density.n_components]
     order = np.argsort(effects, kind="stable")
     return torch.from_numpy(relabel(parameters.numpy(), density.blocks, order))
 
@@ -221,11 +281,27 @@ def component_answers(density: MixtureDensity, parameters: Tensor) -> Floats:
     -------
     ndarray of shape (2 K + 1,)
     """
-    ones = torch.ones((1, density.n_sites), dtype=torch.float64)
     with torch.no_grad():
-        return np.asarray(density.answers(parameters[None], ones)[0].numpy())
+        return np.asarray(weighted_answers(density, parameters[None])[0].numpy())
 
 
-def n_components_of(density: MixtureDensity) -> int:
-    """Return the number of components of a density."""
-    return next(block.shape[0] for block in density.blocks if block.name == "effect")
+def aligned(density: MixtureDensity, points: Tensor, reference: Floats) -> Tensor:
+    """Return points with their labels matched to reference memberships, each on its own.
+
+    Parameters
+    ----------
+    density : MixtureDensity
+    points : Tensor of shape (n_batch, n_parameters)
+    reference : ndarray of shape (n_sites, K)
+
+    Returns
+    -------
+    Tensor of shape (n_batch, n_parameters)
+    """
+    if density.n_components == 1:
+        return points
+    rows = []
+    for some in torch.split(points, density.rows_at_once):
+        for point, found in zip(some.numpy(), memberships_at(density, some), strict=True):
+            rows.append(relabel(point, density.blocks, match_components(reference, found)))
+    return torch.from_numpy(np.stack(rows))

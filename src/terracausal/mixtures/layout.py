@@ -2,17 +2,45 @@
 
 from dataclasses import dataclass
 from math import log, prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from terracausal.mixtures.design import MixtureTable
+from terracausal.mixtures.outcomes import COUNTS
 
-FAMILIES = ("normal", "student_t", "left_censored", "bernoulli")
+if TYPE_CHECKING:
+    from terracausal.mixtures.design import MixtureTable
+
 NOISES = ("arm", "arm_and_component")
+EFFECTS = ("constant", "covariates", "image")
+ADJUSTMENTS = ("baseline", "orthogonal")
+ORTHOGONAL = ("normal", "student_t")
+GUIDES = ("full_rank", "low_rank", "mean_field", "laplace", "nuts")
 # outcomes that pile up at one value would otherwise pull the SD of a type to 0, where the
 # density is infinite
 SMALLEST_SD = 0.05
+_LOGITS = ("bernoulli",)
+_SHARED = ("normal", "log_normal")
+_AXIS = {"membership": 0, "effect": 0, "effect_slope": 0, "odds_effect": 0, "log_sd": 1}
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """What is fitted, short of the data.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+    family, noise, effect, adjustment : str
+        As in `EffectMixture`.
+    """
+
+    n_components: int = 2
+    family: str = "normal"
+    noise: str = "arm"
+    effect: str = "constant"
+    adjustment: str = "baseline"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,54 +69,76 @@ class Block:
         return prod(self.shape)
 
 
-def parameter_blocks(
-    table: MixtureTable, family: str, n_components: int, noise: str = "arm"
-) -> tuple[Block, ...]:
+def parameter_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, ...]:
     """Return the parameters of a mixture and their priors, for standardised outcomes.
 
     Parameters
     ----------
     table : MixtureTable
-    family : str
-        One of `FAMILIES`.
-    n_components : int
-    noise : {"arm", "arm_and_component"}, default="arm"
+    spec : MixtureSpec
 
     Returns
     -------
     tuple of Block
     """
-    n_image, n_baseline = table.image.shape[1], table.baseline.shape[1]
-    unit = "on the log odds" if family == "bernoulli" else "SD of the outcome"
-    slopes = np.ones(n_baseline)
-    slopes[0] = 2.5
+    n_components = spec.n_components
+    unit = unit_of(spec.family)
+    words = "logit of each type: Normal(0, 1) for intercept and slopes on standardised components"
     blocks = [
-        _block(
-            "membership", (n_components, n_image), 0.0, 1.0,
-            "logit of each type: Normal(0, 1) for intercept and slopes on standardised components",
-        ),
-        Block(
-            "baseline", (n_baseline,), np.zeros(n_baseline), slopes,
-            f"baseline: Normal(0, 2.5) intercept, Normal(0, 1) standardised slopes ({unit})",
-        ),
-        _block(
-            "effect", (n_components,), 0.0, 2.0, f"effect of each type: Normal(0, 2) ({unit})"
-        ),
-    ]  # fmt: skip
-    if family != "bernoulli":
-        own = noise == "arm_and_component"
+        _block("membership", (n_components, table.image.shape[1]), 0.0, 1.0, words),
+        _baseline("baseline", table.baseline.shape[1], unit),
+        _effects("effect", n_components, unit),
+    ]
+    if table.modifier.shape[1]:
+        words = f"slopes of each type's effect: Normal(0, 0.5), standardised ({unit})"
+        shape = (n_components, table.modifier.shape[1])
+        blocks.append(_block("effect_slope", shape, 0.0, 0.5, words))
+    if spec.family == "zero_inflated":
+        odds = "log odds of lying above the floor"
+        blocks.append(_baseline("odds_baseline", table.baseline.shape[1], odds))
+        blocks.append(_effects("odds_effect", n_components, odds))
+    return (*blocks, *_noise_blocks(table, spec))
+
+
+def _noise_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, ...]:
+    blocks, unit = [], unit_of(spec.family)
+    if spec.family not in (*COUNTS, *_LOGITS):
+        own = spec.noise == "arm_and_component"
         words = (
             f"noise SD by arm{' and type' if own else ''}: {SMALLEST_SD:g} + "
-            "log Normal(log 1, 0.5) (SD of the outcome)"
+            f"log Normal(log 1, 0.5) ({unit})"
         )
-        blocks.append(_block("log_sd", (2, n_components if own else 1), 0.0, 0.5, words))
-    if family == "student_t":
+        blocks.append(_block("log_sd", (2, spec.n_components if own else 1), 0.0, 0.5, words))
+    if spec.family == "student_t":
         words = "degrees of freedom: 2 + log Normal(log 6, 1)"
         blocks.append(_block("log_df", (1,), log(6.0), 1.0, words))
-    if family == "normal" and len(table.site) > table.n_sites:
-        words = "SD of what a site's units share: log Normal(log 0.2, 1) (SD of the outcome)"
+    if spec.family == "negative_binomial":
+        words = "size (variance = mean + mean^2 / size): log Normal(log 2, 1.5)"
+        blocks.append(_block("log_size", (1,), log(2.0), 1.5, words))
+    if spec.family in _SHARED and len(table.site) > table.n_sites:
+        words = f"SD of what a site's units share: log Normal(log 0.2, 1) ({unit})"
         blocks.append(_block("log_site_sd", (1,), log(0.2), 1.0, words))
     return tuple(blocks)
+
+
+def unit_of(family: str) -> str:
+    """Return the unit of baseline and effects in words.
+
+    Parameters
+    ----------
+    family : str
+
+    Returns
+    -------
+    str
+    """
+    if family in _LOGITS:
+        return "on the log odds"
+    if family in COUNTS:
+        return "on the log mean"
+    if family in ("log_normal", "zero_inflated"):
+        return "SD of the log outcome"
+    return "SD of the outcome"
 
 
 def relabel(
@@ -108,11 +158,10 @@ def relabel(
     ndarray of shape (n_parameters,)
     """
     parts, start = [], 0
-    axis_of = {"membership": 0, "effect": 0, "log_sd": 1}
     for block in blocks:
         piece = parameters[start : start + block.size].reshape(block.shape)
-        if block.name in axis_of and len(order) == block.shape[axis_of[block.name]]:
-            piece = piece.take(order, axis=axis_of[block.name])
+        if block.name in _AXIS and len(order) == block.shape[_AXIS[block.name]]:
+            piece = piece.take(order, axis=_AXIS[block.name])
         parts.append(piece.ravel())
         start += block.size
     return np.concatenate(parts)
@@ -121,3 +170,14 @@ def relabel(
 def _block(name: str, shape: tuple[int, ...], location: float, scale: float, words: str) -> Block:
     size = prod(shape)
     return Block(name, shape, np.full(size, location), np.full(size, scale), words)
+
+
+def _baseline(name: str, size: int, unit: str) -> Block:
+    slopes = np.ones(size)
+    slopes[0] = 2.5
+    words = f"baseline: Normal(0, 2.5) intercept, Normal(0, 1) standardised slopes ({unit})"
+    return Block(name, (size,), np.zeros(size), slopes, words)
+
+
+def _effects(name: str, n_components: int, unit: str) -> Block:
+    return _block(name, (n_components,), 0.0, 2.0, f"effect of each type: Normal(0, 2) ({unit})")

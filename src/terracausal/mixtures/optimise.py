@@ -1,6 +1,6 @@
 """Modes of many weighted log densities at once: BFGS on a batch, polished by Newton's method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -8,6 +8,23 @@ from torch import Tensor
 Objective = Callable[[Tensor, Tensor], Tensor]
 _SUFFICIENT = 1e-4
 _HALVINGS = 25
+
+
+class Summed:
+    """An objective that is a sum, evaluated piece by piece so that memory is bounded.
+
+    Parameters
+    ----------
+    pieces : callable
+        Takes the number of points that are evaluated together; returns objectives to add up.
+    """
+
+    def __init__(self, pieces: Callable[[int], Iterable[Objective]]) -> None:
+        self.pieces = pieces
+
+    def __call__(self, points: Tensor, rows: Tensor) -> Tensor:
+        """Return the values (m,) of points (m, n_parameters)."""
+        return torch.stack([piece(points, rows) for piece in self.pieces(len(points))]).sum(dim=0)
 
 
 def minimise(
@@ -118,11 +135,18 @@ def value_and_gradient(objective: Objective, points: Tensor, rows: Tensor) -> tu
     -------
     tuple of Tensor
     """
-    with torch.enable_grad():
-        leaf = points.detach().requires_grad_(True)
-        values = objective(leaf, rows)
-        (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), gradient
+    value, gradient = points.new_zeros(len(points)), torch.zeros_like(points)
+    for piece in _pieces(objective, len(points)):
+        with torch.enable_grad():
+            leaf = points.detach().requires_grad_(True)
+            values = piece(leaf, rows)
+            (slope,) = torch.autograd.grad(values.sum(), leaf)
+        value, gradient = value + values.detach(), gradient + slope
+    return value, gradient
+
+
+def _pieces(objective: Objective, n_rows: int) -> Iterable[Objective]:
+    return objective.pieces(n_rows) if isinstance(objective, Summed) else [objective]
 
 
 def hessian(objective: Objective, point: Tensor) -> Tensor:
@@ -139,12 +163,14 @@ def hessian(objective: Objective, point: Tensor) -> Tensor:
     Tensor
     """
     rows = torch.zeros(1, dtype=torch.long)
+    total = point.new_zeros((len(point), len(point)))
+    for piece in _pieces(objective, 1):
 
-    def single(x: Tensor) -> Tensor:
-        return objective(x[None], rows)[0]
+        def single(x: Tensor, piece: Objective = piece) -> Tensor:
+            return piece(x[None], rows)[0]
 
-    second: Tensor = torch.autograd.functional.hessian(single, point.detach())  # type: ignore[no-untyped-call]
-    return (second + second.T) / 2
+        total = total + torch.autograd.functional.hessian(single, point.detach())  # type: ignore[no-untyped-call]
+    return (total + total.T) / 2
 
 
 def polish(objective: Objective, point: Tensor, n_steps: int = 6) -> tuple[Tensor, Tensor]:

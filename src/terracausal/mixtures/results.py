@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from terracausal.mixtures.design import MixtureDesign, MixtureTable, site_labels
-from terracausal.nuisance import cross_fit, doubly_robust_scores
+from terracausal.mixtures.design import MixtureTable, site_labels
+from terracausal.nuisance import Nuisances, doubly_robust_scores
 from terracausal.study import Estimate, Study
 
 if TYPE_CHECKING:
     from terracausal.mixtures.density import MixtureDensity
     from terracausal.mixtures.fitting import Mode
+    from terracausal.mixtures.posterior import Posterior
 
 Floats = NDArray[np.float64]
 _MIN_UNITS = 5.0
@@ -60,25 +62,26 @@ class MixtureAnswers:
 
 def answers_of(
     study: Study,
-    design: MixtureDesign,
     table: MixtureTable,
     fitted: "tuple[MixtureDensity, Mode]",
+    nuisances: Nuisances,
     *,
     n_bootstrap: int,
-    streams: tuple[np.random.Generator, np.random.Generator],
+    rng: np.random.Generator,
 ) -> MixtureAnswers:
     """Return the estimates at a mode, with standard errors over clusters.
 
     Parameters
     ----------
     study : Study
-    design : MixtureDesign
     table : MixtureTable
     fitted : tuple of MixtureDensity and Mode
+    nuisances : Nuisances
+        For the check against AIPW.
     n_bootstrap : int
         0 leaves the first-order standard errors.
-    streams : pair of numpy.random.Generator
-        For the refits, and for the check against AIPW.
+    rng : numpy.random.Generator
+        For the refits.
 
     Returns
     -------
@@ -95,12 +98,11 @@ def answers_of(
     density, mode = fitted
     value = component_answers(density, mode.parameters)
     n_components = (len(value) - 1) // 2
-    scale = np.where(np.arange(len(value)) <= n_components, design.spread, 1.0)
     draws, done = None, 1.0
     with one_thread():
-        influence = _by_unit(site_influence(density, mode) * scale, study, table)
+        influence = _by_unit(site_influence(density, mode), study, table)
         if n_bootstrap:
-            draws, done = bootstrap_answers(density, mode, table.cluster, n_bootstrap, streams[0])
+            draws, done = bootstrap_answers(density, mode, table.cluster, n_bootstrap, rng)
     method = f"mixture of {n_components} effects by type of image, posterior mode"
     note = (
         f"standard errors from the central 90 % of {n_bootstrap} refits under random weights of "
@@ -112,12 +114,12 @@ def answers_of(
 
     def part(columns: slice, names: tuple[str, ...], estimand: str) -> Estimate:
         found = Estimate(
-            (value * scale)[columns], influence[:, columns], study.frame, names, estimand, method,
+            value[columns], influence[:, columns], study.frame, names, estimand, method,
             assumptions=_ASSUMPTIONS, notes=(note,),
         )  # fmt: skip
         if draws is None:
             return found
-        wanted = refit_covariance((draws * scale)[:, columns])
+        wanted = refit_covariance(draws[:, columns])
         matched = match_covariance(found.influence, found.covariance, wanted)
         return replace(found, influence=matched)
 
@@ -126,25 +128,25 @@ def answers_of(
         part(slice(0, middle), terms, "effect in each component"),
         part(slice(middle + 1, None), terms, "share of units in each component"),
         part(slice(middle, middle + 1), ("ate",), "average effect implied by the mixture"),
-        robust_average(study, streams[1]),
+        robust_average(study, nuisances),
         done,
-        None if draws is None else draws * scale,
+        draws,
     )
 
 
-def robust_average(study: Study, rng: np.random.Generator) -> Estimate:
+def robust_average(study: Study, nuisances: Nuisances) -> Estimate:
     """Return the mean of cross-fitted doubly robust scores.
 
     Parameters
     ----------
     study : Study
-    rng : numpy.random.Generator
+    nuisances : Nuisances
 
     Returns
     -------
     Estimate
     """
-    scores = doubly_robust_scores(study, cross_fit(study, random_state=rng))
+    scores = doubly_robust_scores(study, nuisances)
     weight = scores.weight / scores.weight.mean()
     score = scores.score.to_numpy()
     value = float(np.mean(weight * score))
@@ -219,3 +221,69 @@ def _by_unit(influence: Floats, study: Study, table: MixtureTable) -> Floats:
     site = table.sites.get_indexer(site_labels(study))
     per_site = np.bincount(site, minlength=table.n_sites)
     return np.asarray(influence[site] * (len(site) / per_site[site])[:, None])
+
+
+def convergence_notes(
+    mode: "Mode", posterior: "Posterior", answers: MixtureAnswers
+) -> tuple[str, ...]:
+    """Say which searches did not end.
+
+    Parameters
+    ----------
+    mode : Mode
+    posterior : Posterior
+    answers : MixtureAnswers
+
+    Returns
+    -------
+    tuple of str
+    """
+    notes, found = [], posterior.diagnostics
+    if not mode.converged:
+        notes.append("the best restart did not reach its mode: do not trust the effects")
+    if len(posterior.elbo) and not posterior.converged:
+        notes.append(
+            f"the evidence lower bound still rose after {len(posterior.elbo):,} steps: "
+            "posterior SDs are rough"
+        )
+    if "r_hat" in found and not posterior.converged:
+        notes.append(
+            f"the chains do not agree (worst R-hat {found['r_hat']:.2f}, fewest effective draws "
+            f"{found['effective_draws']:.0f}): the posterior may have several modes"
+        )
+    if answers.refits_converged <= 0.9:
+        notes.append(
+            f"only {answers.refits_converged:.0%} of the refits converged: standard errors "
+            "are rough"
+        )
+    return tuple(notes)
+
+
+def tables_of(drawn: Floats, refits: Floats | None) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """Return the refits and the posterior of effects and shares as tables.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (n_draws, 2 K + 1)
+        Answers of posterior draws.
+    refits : ndarray of shape (n_bootstrap, 2 K + 1) or None
+
+    Returns
+    -------
+    refits : DataFrame or None
+    posterior : DataFrame of shape (K, 4)
+    """
+    count = (drawn.shape[1] - 1) // 2
+    kinds = range(1, count + 1)
+    effects, shares = ([f"{word}_{k}" for k in kinds] for word in ("effect", "share"))
+    columns = [*effects, "implied_effect", *shares]
+    table = pd.DataFrame(
+        {
+            "mean": drawn[:, :count].mean(axis=0),
+            "sd": drawn[:, :count].std(axis=0),
+            "share": drawn[:, count + 1 :].mean(axis=0),
+            "share_sd": drawn[:, count + 1 :].std(axis=0),
+        },
+        index=pd.Index([f"component {k}" for k in kinds], name="term"),
+    )
+    return None if refits is None else pd.DataFrame(refits, columns=columns), table

@@ -9,13 +9,18 @@ from scipy import stats
 from torch import Tensor
 
 from terracausal._foundation.progress import track
-from terracausal.mixtures.density import MixtureDensity
-from terracausal.mixtures.fitting import Mode, n_components_of, negative_log_density
-from terracausal.mixtures.labels import match_components
-from terracausal.mixtures.layout import relabel
+from terracausal.mixtures.density import MixtureDensity, answers_from
+from terracausal.mixtures.fitting import (
+    Mode,
+    aligned,
+    memberships_at,
+    negative_log_density,
+    weighted_answers,
+)
 from terracausal.mixtures.optimise import minimise
 
 Floats = NDArray[np.float64]
+_AT_ONCE = 4  # second derivatives keep several times the memory
 
 
 def site_influence(density: MixtureDensity, mode: Mode) -> Floats:
@@ -33,22 +38,48 @@ def site_influence(density: MixtureDensity, mode: Mode) -> Floats:
     -------
     ndarray of shape (n_sites, 2 K + 1)
     """
-    weight = torch.ones((1, density.n_sites), dtype=torch.float64, requires_grad=True)
     point = mode.parameters[None].clone().requires_grad_(True)
-    likelihood = (weight * density.log_sites(point)).sum()
-    (slope,) = torch.autograd.grad(likelihood, point, create_graph=True)
-    # one pass for each parameter: the score of all sites
-    scores = torch.stack(
-        [torch.autograd.grad(s, weight, retain_graph=True)[0][0] for s in slope[0]], dim=1
-    )
+    scores = torch.cat([_scores(part, mode.parameters) for _, part in density.parts(_AT_ONCE)])
     moved = scores @ mode.inverse
-    answers = density.answers(point, weight)[0]
+    total, mass = _totals(density, point)
+    direct = torch.cat([_direct(part, mode.parameters) for _, part in density.parts()])
+    by_total, by_mass = direct[:, : total.shape[1]], direct[:, total.shape[1] :]
     columns = []
-    for answer in answers:
-        by_point, by_weight = torch.autograd.grad(answer, (point, weight), retain_graph=True)
-        columns.append(moved @ by_point[0] + by_weight[0])
+    for answer in answers_from(total, mass)[0]:
+        by_point, of_total, of_mass = torch.autograd.grad(
+            answer, (point, total, mass), retain_graph=True
+        )
+        by_weight = by_total @ of_total[0] + by_mass @ of_mass[0]
+        columns.append(moved @ by_point[0] + by_weight)
     influence = torch.stack(columns, dim=1).detach().numpy()
     return np.asarray(influence - influence.mean(axis=0))
+
+
+def _scores(density: MixtureDensity, parameters: Tensor) -> Tensor:
+    """Return the derivative of each site's log density, (n_sites, n_parameters).
+
+    One pass for each parameter: the derivative by the weights of sites of the summed derivative.
+    """
+    weight = torch.ones((1, density.n_sites), dtype=torch.float64, requires_grad=True)
+    point = parameters[None].clone().requires_grad_(True)
+    likelihood = (weight * density.log_sites(point)).sum()
+    (slope,) = torch.autograd.grad(likelihood, point, create_graph=True)
+    columns = [torch.autograd.grad(s, weight, retain_graph=True)[0][0] for s in slope[0]]
+    return torch.stack(columns, dim=1).detach()
+
+
+def _totals(density: MixtureDensity, point: Tensor) -> tuple[Tensor, Tensor]:
+    parts = [part.totals(point, point.new_ones((1, part.n_sites))) for _, part in density.parts()]
+    total, mass = zip(*parts, strict=True)
+    return torch.stack(total).sum(dim=0), torch.stack(mass).sum(dim=0)
+
+
+def _direct(density: MixtureDensity, parameters: Tensor) -> Tensor:
+    """Return each site's part in the totals of effects and weights, (n_sites, 2 K)."""
+    weight = torch.ones((1, density.n_sites), dtype=torch.float64, requires_grad=True)
+    both = torch.cat(density.totals(parameters[None], weight), dim=1)[0]
+    columns = [torch.autograd.grad(x, weight, retain_graph=True)[0][0] for x in both]
+    return torch.stack(columns, dim=1).detach()
 
 
 def bootstrap_answers(
@@ -81,31 +112,18 @@ def bootstrap_answers(
     n_clusters = int(cluster.max()) + 1
     by_cluster = rng.dirichlet(np.ones(n_clusters), size=n_bootstrap) * n_clusters
     weight = torch.from_numpy(by_cluster[:, cluster])
-    with torch.no_grad():
-        reference = density.responsibilities(mode.parameters[None])[0].numpy()
+    reference = memberships_at(density, mode.parameters[None])[0]
     found, done = [], []
     parts = torch.split(weight, density.rows_at_once)
     for part in track(parts, "refitting the mixture on weighted clusters", len(parts)):
         start = mode.parameters.repeat(len(part), 1)
         objective = negative_log_density(density, part)
         points, _, converged = minimise(objective, start, mode.inverse, tolerance=1e-2)
-        points = _aligned(density, points, reference)
+        points = aligned(density, points, reference)
         with torch.no_grad():
-            found.append(density.answers(points, part).numpy())
+            found.append(weighted_answers(density, points, part).numpy())
         done.append(converged.numpy())
     return np.concatenate(found), float(np.mean(np.concatenate(done)))
-
-
-def _aligned(density: MixtureDensity, points: Tensor, reference: Floats) -> Tensor:
-    if n_components_of(density) == 1:
-        return points
-    with torch.no_grad():
-        memberships = density.responsibilities(points).numpy()
-    rows = [
-        relabel(point, density.blocks, match_components(reference, found))
-        for point, found in zip(points.numpy(), memberships, strict=True)
-    ]
-    return torch.from_numpy(np.stack(rows))
 
 
 def refit_covariance(draws: Floats) -> Floats:

@@ -7,6 +7,17 @@ import numpy as np
 if TYPE_CHECKING:
     from terracausal.mixtures.effect_mixture import EffectMixture
 
+_EFFECTS = {
+    "constant": "one effect by type",
+    "covariates": "effects linear in covariates within types",
+    "image": "effects linear in the image within types",
+}
+_ADJUSTMENTS = {
+    "baseline": "baseline in the likelihood",
+    "orthogonal": "outcome and treatment less their cross-fitted predictions",
+}
+_RARE = 0.01
+
 
 def summarize(mixture: "EffectMixture", level: float) -> str:
     """Return effects, shares, checks, priors and what the intervals mean.
@@ -26,7 +37,11 @@ def summarize(mixture: "EffectMixture", level: float) -> str:
     one = mixture.n_components == 1
     lines = [
         "Mixture of effects by type of image: "
-        + ("1 component, the effect does not differ" if one else f"{mixture.n_components} types"),
+        + (
+            "1 component, the effect does not differ; which may be all that the data support"
+            if one
+            else f"{mixture.n_components} types"
+        ),
     ]
     for r in mixture.to_dataframe(level).itertuples():
         lines.append(
@@ -38,14 +53,17 @@ def summarize(mixture: "EffectMixture", level: float) -> str:
     lines += [
         f"  average     {implied.value[0]:.4f} implied, {average.value[0]:.4f} by AIPW "
         f"(joint std. error {error:.4f})",
-        f"  family      {mixture.family}, noise by {mixture.noise.replace('_', ' ')}",
+        f"  units       {_spread(mixture)}",
+        f"  family      {mixture.family}, noise by {mixture.noise.replace('_', ' ')}; "
+        f"{_EFFECTS[mixture.effect]}; {_ADJUSTMENTS[mixture.adjustment]}",
         f"  std. error  {effects.describe_std_error()}; {effects.n_units:,} units at "
         f"{len(mixture.sites_):,} sites",
         f"  intervals   {_intervals(mixture)}",
-        f"  posterior   {mixture.guide.replace('_', ' ')} normal around the best mode; trusts the "
-        "likelihood",
+        f"  posterior   {_posterior(mixture)}",
         f"  search      {_search(mixture)}",
     ]
+    lines += _images(mixture)
+    lines += _misfits(mixture)
     lines += [f"  prior       {text}" for text in mixture.priors_]
     lines += [f"  WARNING     {text}" for text in mixture.notes_]
     lines += [f"  assumes     {text}" for text in effects.assumptions]
@@ -59,6 +77,49 @@ def _intervals(mixture: "EffectMixture") -> str:
             "random weights of clusters, given the number of components and the embeddings"
         )
     return "t intervals; first-order (sandwich) standard errors"
+
+
+def _spread(mixture: "EffectMixture") -> str:
+    low, middle, high = mixture.unit_effects_["effect"].quantile([0.1, 0.5, 0.9])
+    return f"median {middle:.4f}, central 80 % {low:.4f} to {high:.4f} (given image and outcomes)"
+
+
+def _posterior(mixture: "EffectMixture") -> str:
+    found = mixture.diagnostics_
+    if mixture.guide == "nuts":
+        return (
+            f"NUTS in 4 chains (worst R-hat {found['r_hat']:.3f}, fewest effective draws "
+            f"{found['effective_draws']:.0f}, {found['divergences']:.0f} divergences); trusts the "
+            "likelihood"
+        )
+    shape = found["pareto_shape"]
+    verdict = "good" if shape < 0.5 else "usable" if shape < 0.7 else "poor: prefer guide='nuts'"
+    return (
+        f"{mixture.guide.replace('_', ' ')} normal around the best mode (Pareto k-hat {shape:.2f}, "
+        f"{verdict}); trusts the likelihood"
+    )
+
+
+def _images(mixture: "EffectMixture") -> list[str]:
+    networks = mixture.networks_
+    if networks is None:
+        return []
+    history = networks.history
+    return [
+        f"  networks    {networks.settings.network}, one for each of {len(history)} folds; held-out "
+        f"loss per site {history['held_out_loss'].mean():.3f} "
+        f"({history['constant_loss'].mean():.3f} without images, in sample); folds agree on types "
+        f"to {history['agreement'].iloc[1:].mean():.2f} (adjusted Rand index)"
+    ]
+
+
+def _misfits(mixture: "EffectMixture") -> list[str]:
+    rare = mixture.predictive_checks_.query("p_value < @_RARE")
+    told = [
+        f"{r.statistic} of {r.arm} is {r.observed:.3g}, {r.low:.3g} to {r.high:.3g} expected"
+        for r in rare.itertuples()
+    ]
+    return [f"  misfit      {'; '.join(told)}"] if told else []
 
 
 def _search(mixture: "EffectMixture") -> str:

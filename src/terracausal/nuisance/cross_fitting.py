@@ -161,7 +161,7 @@ def cross_fit(
     ordered = study.canonical()
     positions = folds.labels.index.get_indexer(ordered.units)
     splits = [(train[positions], test[positions]) for train, test in folds.split()]
-    _check_training_arms(splits, ordered.treatment.to_numpy())
+    check_training_arms(splits, ordered.treatment.to_numpy())
     if n_components is not None:
         n_train = min(int(train.sum()) for train, _ in splits)
         check_components(n_components, len(study.embedding_columns), n_train)
@@ -230,10 +230,17 @@ def repeat_cross_fit(
     return replace(runs[0], repeats=tuple(runs[1:]))
 
 
-def _check_training_arms(
+def check_training_arms(
     splits: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]], treatment: Floats
 ) -> None:
-    """Refuse folds that leave an arm with fewer than two training units."""
+    """Refuse folds that leave an arm with fewer than two training units.
+
+    Parameters
+    ----------
+    splits : list of pairs of ndarray of bool of shape (n_units,)
+        Training and held-out units of each fold.
+    treatment : ndarray of shape (n_units,)
+    """
     for fold, (train, _) in enumerate(splits):
         counts = [int((train & (treatment == arm)).sum()) for arm in (0, 1)]
         if min(counts) < 2:

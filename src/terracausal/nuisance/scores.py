@@ -147,7 +147,7 @@ class Scores:
             if name in table.columns:
                 table[name] = check_finite(name, table[name])
         if "propensity" in table.columns:
-            _check_propensity(table["propensity"])
+            check_propensity(table["propensity"])
         if "treatment" in table.columns and not set(table["treatment"].unique()) <= {0.0, 1.0}:
             found = list_some(sorted(table["treatment"].unique()))
             raise RoleError(f"The column 'treatment' must hold 0 and 1; found {found}.")
@@ -287,7 +287,7 @@ def _scores_of(
         outside = int(((table["propensity"] < clip) | (table["propensity"] > 1 - clip)).sum())
         table["propensity"] = table["propensity"].clip(clip, 1 - clip)
         notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
-    _check_propensity(table.loc[kept, "propensity"])
+    check_propensity(table.loc[kept, "propensity"])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()
     e, mu0, mu1 = (
         table[name].to_numpy() for name in ("propensity", "outcome_control", "outcome_treated")
@@ -367,7 +367,8 @@ def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
         )
 
 
-def _check_propensity(propensity: "pd.Series[float]") -> None:
+def check_propensity(propensity: "pd.Series[float]") -> None:
+    """Refuse propensities of 0 and 1."""
     bad = (propensity <= 0) | (propensity >= 1)
     if bad.any():
         raise OverlapError(

@@ -523,10 +523,13 @@ class Study:
             check_positive("buffer_m", buffer_m)
             buffered = buffered_units(lon_lat, labels, n_folds, buffer_m)
             table["n_buffered"] = buffered.sum(axis=0)
-        folds = Folds(pd.Series(labels, index=ordered.units, name="fold"), table, buffered)
+        drawn = {"n_folds": n_folds, "block_m": block_m, "buffer_m": buffer_m}
+        drawn["overlapping"] = overlapping
+        folds = Folds(pd.Series(labels, index=ordered.units, name="fold"), table, buffered, drawn)
         check_arms(folds, treatment)
-        back = ordered.units.get_indexer(self.units)
-        return Folds(folds.labels.iloc[back], table, None if buffered is None else buffered[back])
+        back, near = ordered.units.get_indexer(self.units), buffered
+        near = None if near is None else near[back]
+        return replace(folds, labels=folds.labels.iloc[back], buffered=near)
 
     def _overlap_hint(self) -> str:
         n_sites = len({site for group in self.overlapping_sites for site in group})
@@ -552,6 +555,11 @@ class Study:
     def joined_roles(self) -> tuple[tuple[str, int], ...]:
         """Role and number of columns of each joined table of embeddings."""
         return tuple((joined.role, joined.table.shape[1]) for joined in self._joined)
+
+    @property
+    def joined_encoders(self) -> tuple[dict[str, Any], ...]:
+        """What each joined table of embeddings says of the encoder that made it."""
+        return tuple(dict(joined.table.attrs.get("encoder", {})) for joined in self._joined)
 
     def __repr__(self) -> str:
         clusters = "" if self.n_clusters is None else f", {self.n_clusters} clusters"

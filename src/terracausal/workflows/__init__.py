@@ -5,14 +5,21 @@ from terracausal.workflows.choice_regression import ChoiceRegression
 from terracausal.workflows.choice_result import ChoiceComparison
 from terracausal.workflows.choices import Choices
 from terracausal.workflows.comparison import compare_choices
+from terracausal.workflows.confounding import ConfoundingAnalysis, analyze_confounding
 from terracausal.workflows.demonstration import Demonstration, demonstrate, write_demonstration
+from terracausal.workflows.options import FitOptions
+from terracausal.workflows.specification_comparison import SpecificationComparison
 
 __all__ = [
     "Check",
     "ChoiceComparison",
     "ChoiceRegression",
     "Choices",
+    "ConfoundingAnalysis",
     "Demonstration",
+    "FitOptions",
+    "SpecificationComparison",
+    "analyze_confounding",
     "check_installation",
     "compare_choices",
     "demonstrate",

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from terracausal.effects import EffectLearner, EffectOrigin, average_effect
+from terracausal.effects.cross_prediction import predict_folds, repeated_folds
 from terracausal.effects.origin import with_origin
 from terracausal.encoders.reduction import fit_components
 from terracausal.evaluation.rate_draws import rate_draws
@@ -134,19 +135,16 @@ def cross_predict_on(
         return learner.cross_predict(study, folds)
     if n_components is None:
         return learner.cross_predict(study.join(embeddings, role="modifier"), folds)
-    effects = pd.Series(np.nan, index=study.units, name="cate")
-    positions = folds.labels.index.get_indexer(study.units)
-    for fold, (train, test) in enumerate(folds.split()):
-        own, held_out = train[positions], test[positions]
-        reduced = reduce_to_training(study, own, embeddings, n_components)
+
+    def fit_predict(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> NDArray[Any]:
+        reduced = reduce_to_training(study, train, embeddings, n_components)
         joined = study.join(reduced, role="modifier")
-        try:
-            fitted = clone(learner).fit(joined.subset(own))
-        except Exception as error:
-            error.add_note(f"while cross-predicting fold {fold} with {type(learner).__name__}")
-            raise
-        effects.loc[held_out] = fitted.predict(joined.table.loc[held_out]).to_numpy()
-    labels = folds.labels.loc[study.units]
+        fitted = clone(learner).fit(joined.subset(train))
+        return fitted.predict(joined.table.loc[test]).to_numpy()
+
+    (dealt,) = repeated_folds(study, folds, 1, None)
+    effects = predict_folds(study, dealt, fit_predict, type(learner).__name__, 1)
+    labels = dealt.labels.loc[study.units]
     return with_origin(effects, EffectOrigin(repr(learner), folds=labels))
 
 

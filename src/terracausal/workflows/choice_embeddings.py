@@ -11,7 +11,7 @@ from sklearn.base import clone
 from terracausal._foundation.errors import AlignmentError, LeakageError, list_some
 from terracausal._foundation.randomness import canonical_order
 from terracausal.encoders import MultiScaleEncoder, embed
-from terracausal.encoders.base import ChipEncoder, _overlapping_groups
+from terracausal.encoders.base import ChipEncoder, overlapping_groups
 from terracausal.encoders.digests import digest_of
 from terracausal.encoders.identity import chips_digest
 from terracausal.imagery import Chips
@@ -177,7 +177,7 @@ def study_with_overlaps(study: Study, recipes: dict[Source, EmbeddingRecipe]) ->
     facts = [
         recipe.encoder.attrs.get("encoder", {}).get("overlapping", ())
         if recipe.chips is None
-        else _overlapping_groups(recipe.chips)
+        else overlapping_groups(recipe.chips)
         for recipe in recipes.values()
     ]
     distinct = {tuple(sorted(map(tuple, groups), key=str)) for groups in facts}

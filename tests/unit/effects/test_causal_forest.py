@@ -35,7 +35,7 @@ def test_forest_splits_as_grf(study):
     # ceil(sqrt(p) + 20), at most p
     expected = {1: 1, 20: 20, 25: 25, 36: 26, 100: 30, 512: 43}
     assert {p: grf_split_features(p) for p in expected} == expected
-    fitted = CausalForest(n_trees=20, n_folds=2, random_state=0).fit(study)
+    fitted = CausalForest(n_trees=20, random_state=0).fit(study)
     assert fitted.n_split_features_ == 2
-    assert fitted.forest_.n_estimators == 20
+    assert len(fitted.forest_.roots) == 20
     assert CausalForest().n_trees == 2000

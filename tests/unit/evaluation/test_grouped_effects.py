@@ -10,8 +10,8 @@ from terracausal._foundation.errors import AlignmentError, LeakageError, RoleErr
 from terracausal.effects import EffectOrigin
 from terracausal.effects.origin import with_origin
 from terracausal.evaluation.grouped import grouped_effects
-from terracausal.evaluation.simultaneous import draw_statistics, stepdown_p_values
 from terracausal.nuisance import Scores
+from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 N_UNITS, N_CLUSTERS = 200, 40
 

@@ -1,5 +1,6 @@
 """Identities of the densities: brute force over all types, Pyro, derivatives, refits."""
 
+import copy
 from dataclasses import replace
 from itertools import product
 
@@ -16,35 +17,66 @@ from terracausal.mixtures.fitting import (
     find_mode,
     negative_log_density,
     posterior_answers,
+    weighted_answers,
 )
 from terracausal.mixtures.labels import match_components
-from terracausal.mixtures.layout import FAMILIES, NOISES, SMALLEST_SD, parameter_blocks, relabel
-from terracausal.mixtures.optimise import minimise, polish
+from terracausal.mixtures.layout import (
+    NOISES,
+    SMALLEST_SD,
+    MixtureSpec,
+    parameter_blocks,
+    relabel,
+)
+from terracausal.mixtures.optimise import hessian, minimise, polish, value_and_gradient
+from terracausal.mixtures.outcomes import FAMILIES, OutcomeScale
+from terracausal.mixtures.posterior import pyro_program
 from terracausal.mixtures.uncertainty import (
     bootstrap_answers,
     match_covariance,
     refit_covariance,
     site_influence,
 )
-from terracausal.mixtures.variational import pyro_program
 
 FLOOR = -0.5
+SCALES = {
+    "left_censored": OutcomeScale(0.0, 1.0, FLOOR),
+    "log_normal": OutcomeScale(0.4, 0.5, log=True),
+    "zero_inflated": OutcomeScale(0.4, 0.5, 0.0, log=True),
+    "poisson": OutcomeScale(0.0, 1.0, offset=0.7),
+    "negative_binomial": OutcomeScale(0.0, 1.0, offset=0.7),
+}
 
 
-def make_table(rng, n_sites=3, n_units=8, family="normal"):
+def scale_of(family):
+    return SCALES.get(family, OutcomeScale(0.0, 1.0))
+
+
+def make_table(rng, n_sites=3, n_units=8, family="normal", n_modifiers=0):
     site = np.sort(
         np.concatenate([np.arange(n_sites), rng.integers(0, n_sites, n_units - n_sites)])
     )
-    outcome = rng.normal(size=n_units)
+    observed = rng.normal(size=n_units)
     if family == "left_censored":
-        outcome = np.maximum(outcome, FLOOR)
+        observed = np.maximum(observed, FLOOR)
     if family == "bernoulli":
-        outcome = (outcome > 0).astype(float)
+        observed = (observed > 0).astype(float)
+    if family in ("log_normal", "zero_inflated"):
+        observed = np.exp(observed)
+    if family == "zero_inflated":
+        observed = np.where(rng.random(n_units) < 0.4, 0.0, observed)
+    if family in ("poisson", "negative_binomial"):
+        observed = rng.poisson(2.0, n_units).astype(float)
+    scale = scale_of(family)
+    treatment = rng.integers(0, 2, n_units).astype(float)
     return MixtureTable(
-        outcome=outcome,
-        treatment=rng.integers(0, 2, n_units).astype(float),
+        observed=observed,
+        outcome=scale.standardise(observed),
+        treatment=treatment,
+        dose=treatment,
         weight=np.ones(n_units),
+        at_floor=scale.at_floor(observed),
         baseline=np.column_stack([np.ones(n_units), rng.normal(size=n_units)]),
+        modifier=rng.normal(size=(n_units, n_modifiers)),
         site=site,
         image=np.column_stack([np.ones(n_sites), rng.normal(size=n_sites)]),
         cluster=np.arange(n_sites),
@@ -52,10 +84,10 @@ def make_table(rng, n_sites=3, n_units=8, family="normal"):
     )
 
 
-def make_density(rng, family="normal", n_components=2, noise="arm", **size):
-    table = make_table(rng, family=family, **size)
-    blocks = parameter_blocks(table, family, n_components, noise)
-    return MixtureDensity(table, blocks, family, FLOOR if family == "left_censored" else None)
+def make_density(rng, family="normal", n_components=2, noise="arm", table=None, **size):
+    table = make_table(rng, family=family, **size) if table is None else table
+    blocks = parameter_blocks(table, MixtureSpec(n_components, family, noise))
+    return MixtureDensity(table, blocks, family, scale_of(family))
 
 
 def by_name(density, point):
@@ -64,29 +96,53 @@ def by_name(density, point):
     }
 
 
+def log_unit(family, y, eta, odds, sd, parts):
+    """Log density of outcomes in their own units, by scipy; odds of lying above the floor."""
+    scale = scale_of(family)
+    if family == "bernoulli":
+        return stats.bernoulli.logpmf(y, 1 / (1 + np.exp(-eta)))
+    if family == "poisson":
+        return stats.poisson.logpmf(y, np.exp(scale.offset + eta))
+    if family == "negative_binomial":
+        size = np.exp(parts["log_size"][0])
+        mean = np.exp(scale.offset + eta)
+        return stats.nbinom.logpmf(y, size, size / (size + mean))
+    if family == "student_t":
+        return stats.t.logpdf(y, 2 + np.exp(parts["log_df"][0]), eta, sd)
+    if family == "left_censored":
+        inside = stats.norm.logpdf(y, eta, sd)
+        return np.where(y <= FLOOR, stats.norm.logcdf(FLOOR, eta, sd), inside)
+    # zero_inflated
+    law = stats.lognorm(scale.spread * sd, scale=np.exp(scale.centre + scale.spread * eta))
+    above = 1 / (1 + np.exp(-odds))
+    return np.where(y == 0, np.log1p(-above), np.log(above) + law.logpdf(np.maximum(y, 1e-300)))
+
+
 def log_site_given_type(table, parts, family, s, k):
     rows = table.site == s
-    y, w = table.outcome[rows], table.treatment[rows].astype(int)
+    y, w = table.observed[rows], table.treatment[rows].astype(int)
     mean = table.baseline[rows] @ parts["baseline"] + w * parts["effect"][k]
-    if family == "bernoulli":
-        return stats.bernoulli.logpmf(y, 1 / (1 + np.exp(-mean))).sum()
-    by_arm = SMALLEST_SD + np.exp(parts["log_sd"])
-    sd = by_arm[w, k if by_arm.shape[1] > 1 else 0]
-    if family == "student_t":
-        return stats.t.logpdf(y, 2 + np.exp(parts["log_df"][0]), mean, sd).sum()
-    if family == "left_censored":
-        inside = stats.norm.logpdf(y, mean, sd)
-        return np.where(y <= FLOOR, stats.norm.logcdf(FLOOR, mean, sd), inside).sum()
-    shared = np.exp(2 * parts["log_site_sd"][0])
-    return stats.multivariate_normal.logpdf(y, mean, np.diag(sd**2) + shared)
+    sd, odds = None, None
+    if "log_sd" in parts:
+        by_arm = SMALLEST_SD + np.exp(parts["log_sd"])
+        sd = by_arm[w, k if by_arm.shape[1] > 1 else 0]
+    if "odds_baseline" in parts:
+        odds = table.baseline[rows] @ parts["odds_baseline"] + w * parts["odds_effect"][k]
+    if family not in ("normal", "log_normal"):
+        return log_unit(family, y, mean, odds, sd, parts).sum()
+    scale, volume = scale_of(family), 0.0
+    if family == "log_normal":
+        volume = -np.log(y).sum()
+        y = np.log(y)
+    cover = scale.spread**2 * (np.diag(sd**2) + np.exp(2 * parts["log_site_sd"][0]))
+    return volume + stats.multivariate_normal.logpdf(y, scale.centre + scale.spread * mean, cover)
 
 
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_likelihood_is_that_of_all_assignments_of_types(family, noise, rng):
-    density = make_density(rng, family, 3, noise)
     table = make_table(np.random.default_rng(1), family=family)
-    density = MixtureDensity(table, density.blocks, family, FLOOR)
+    density = make_density(rng, family, 3, noise, table)
     point = rng.normal(size=density.n_parameters)
     parts = by_name(density, point)
     logits = table.image @ parts["membership"].T
@@ -99,6 +155,7 @@ def test_the_likelihood_is_that_of_all_assignments_of_types(family, noise, rng):
         ]
         total += np.exp(sum(each))
     found = density.log_sites(torch.tensor(point)[None]).sum().item()
+    found += scale_of(family).log_volume(table.observed).sum()
     assert found == pytest.approx(np.log(total), rel=1e-10)
 
 
@@ -127,28 +184,132 @@ def test_a_tiny_noise_does_not_break_the_shared_intercept(rng):
     assert (density.log_units(point) < 1e3).all()
 
 
+def moments_of(family, eta, odds, sd, parts):
+    """Expected outcome and its variance, by numerical integration or sums over scipy's laws."""
+    if family in ("bernoulli", "poisson", "negative_binomial"):
+        y = np.arange(2.0 if family == "bernoulli" else 400.0)
+        chance = np.exp(log_unit(family, y, eta, odds, sd, parts))
+        mean = (y * chance).sum()
+        return mean, ((y - mean) ** 2 * chance).sum()
+    if family == "log_normal":
+        scale = scale_of(family)
+        wide = scale.spread * np.sqrt(sd**2 + np.exp(2 * parts["log_site_sd"][0]))
+        return stats.lognorm(wide, scale=np.exp(scale.centre + scale.spread * eta)).stats("mv")
+    if family == "normal":
+        return eta, sd**2 + np.exp(2 * parts["log_site_sd"][0])
+    low, extra = (0.0, 0.0) if family == "zero_inflated" else (-np.inf, 0.0)
+    if family == "left_censored":
+        low, extra = FLOOR, stats.norm.cdf(FLOOR, eta, sd)
+
+    def law(y):
+        return float(np.exp(log_unit(family, np.array([y]), eta, odds, sd, parts))[0])
+
+    first, second = (
+        integrate.quad(lambda y, p=p: y**p * law(y), low + 1e-12, np.inf, limit=200)[0]
+        for p in (1, 2)
+    )
+    mean = first + extra * FLOOR
+    return mean, second + extra * FLOOR**2 - mean**2
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_effects_are_differences_of_expected_outcomes(family, rng):
-    density = make_density(rng, family, 1)
+def test_effects_are_differences_of_expected_outcomes_and_draws_have_these(family, rng):
     table = make_table(np.random.default_rng(3), family=family)
-    density = MixtureDensity(table, density.blocks, family, FLOOR)
-    point = rng.normal(scale=0.5, size=density.n_parameters)
+    density = make_density(rng, family, 1, table=table)
+    point = rng.normal(scale=0.3, size=density.n_parameters)
     parts = by_name(density, point)
-
-    def expected(mean, arm):
-        if family == "bernoulli":
-            return 1 / (1 + np.exp(-mean))
-        if family != "left_censored":
-            return mean
-        law = stats.norm(mean, SMALLEST_SD + np.exp(parts["log_sd"][arm, 0]))
-        above, _ = integrate.quad(lambda y: y * law.pdf(y), FLOOR, np.inf)
-        return FLOOR * law.cdf(FLOOR) + above
-
-    means = table.baseline @ parts["baseline"]
-    wanted = np.mean([expected(m + parts["effect"][0], 1) - expected(m, 0) for m in means])
+    arms = []
+    for arm in (0, 1):
+        sd = None if "log_sd" not in parts else SMALLEST_SD + np.exp(parts["log_sd"][arm, 0])
+        eta = table.baseline @ parts["baseline"] + arm * parts["effect"][0]
+        odds = np.zeros(len(eta))
+        if "odds_baseline" in parts:
+            odds = table.baseline @ parts["odds_baseline"] + arm * parts["odds_effect"][0]
+        arms.append(np.array([moments_of(family, e, o, sd, parts) for e, o in zip(eta, odds)]))
+    wanted = np.mean(arms[1][:, 0] - arms[0][:, 0])
     found = component_answers(density, torch.tensor(point))
     assert found[0] == pytest.approx(wanted, rel=1e-6)
     assert found[1:].tolist() == pytest.approx([wanted, 1.0], rel=1e-6)
+    n_draws = 4_000
+    generator = torch.Generator().manual_seed(1)
+    drawn = density.draw_outcomes(torch.tensor(point).expand(n_draws, -1), generator).numpy()
+    mean, variance = np.where(table.treatment[:, None] == 1, arms[1], arms[0]).T
+    # 16 means of 4,000 draws; 1e-5 over all families
+    z = np.abs(drawn.mean(axis=0) - mean) / np.sqrt(variance / n_draws)
+    assert z.max() < stats.norm.isf(1e-5 / (2 * 8 * len(z)))
+
+
+def test_an_effect_linear_in_modifiers_adds_to_the_dose(rng):
+    table = make_table(np.random.default_rng(3), n_modifiers=2)
+    density = make_density(rng, table=table)
+    point = rng.normal(size=density.n_parameters)
+    parts = by_name(density, point)
+    effect = parts["effect"] + table.modifier @ parts["effect_slope"].T
+    found = density.unit_effects(torch.tensor(point)[None])[0].numpy()
+    np.testing.assert_allclose(found, effect, rtol=1e-12)
+    # as if the baseline of each unit held its own effect
+    other = replace(table, dose=np.zeros(8), modifier=np.empty((8, 0)))
+    for k in (0, 1):
+        moved = replace(other, outcome=table.outcome - table.dose * effect[:, k])
+        plain = make_density(rng, table=moved)
+        kept = np.concatenate([parts[b.name].ravel() for b in plain.blocks])
+        mine = density.log_units(torch.tensor(point)[None])[0, :, k]
+        np.testing.assert_allclose(mine, plain.log_units(torch.tensor(kept)[None])[0, :, k])
+
+
+def test_parts_of_sites_add_up(rng, monkeypatch):
+    density = make_density(rng, n_sites=20, n_units=70)
+    points = torch.tensor(rng.normal(size=(3, density.n_parameters)))
+    weight = torch.tensor(rng.random((3, 20)))
+    objective = negative_log_density(density, weight)
+    rows = torch.arange(3)
+    whole = [*value_and_gradient(objective, points, rows), hessian(objective, points[0])]
+    whole += [weighted_answers(density, points, weight), density.log_sites(points)]
+    monkeypatch.setattr("terracausal.mixtures.density._UNITS_AT_ONCE", 30)
+    assert len(density.parts(3)) > 5
+    parts = [*value_and_gradient(objective, points, rows), hessian(objective, points[0])]
+    some = [part.log_sites(points) for _, part in density.parts()]
+    parts += [weighted_answers(density, points, weight), torch.cat(some, dim=1)]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    chosen = np.array([7, 2, 11])
+    found = density.at(chosen).log_sites(points)
+    np.testing.assert_allclose(found, density.log_sites(points)[:, chosen], rtol=1e-12)
+
+
+def test_images_of_a_network_take_the_place_of_the_linear_ones(rng):
+    density = make_density(rng)
+    point = torch.tensor(rng.normal(size=density.n_parameters))[None]
+    logits = torch.einsum("sd,kd->sk", density._image, density.part(point, "membership")[0])
+    same = density.with_images(logits, torch.zeros(3, dtype=torch.float64))
+    np.testing.assert_allclose(same.log_sites(point), density.log_sites(point), rtol=1e-12)
+    moved = density.with_images(logits, torch.ones(3, dtype=torch.float64))
+    shifted = copy.copy(density)
+    shifted._outcome = density._outcome - 1
+    np.testing.assert_allclose(moved.log_sites(point), shifted.log_sites(point), rtol=1e-9)
+
+
+def test_pyro_enumerates_the_same_likelihood(rng):
+    import pyro
+    from pyro import distributions as laws
+
+    table = make_table(rng, n_sites=4, n_units=4)
+    density = make_density(rng, n_components=3, table=table)
+    point = torch.tensor(rng.normal(size=density.n_parameters))[None]
+    mean = density._predictors(point, density._dose)[0][0]
+    sd = torch.exp(density._noise(point, density._treatment.long()).log_sd)[0]
+
+    def program():
+        with pyro.plate("sites", 4):
+            logits = density.log_membership(point)[0]
+            kind = pyro.sample(
+                "type", laws.Categorical(logits=logits), infer={"enumerate": "parallel"}
+            )
+            chosen = laws.Normal(pyro.ops.indexing.Vindex(mean)[torch.arange(4), kind], sd[:, 0])
+            pyro.sample("outcome", chosen, obs=density._outcome)
+
+    loss = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1).loss(program, lambda: None)
+    assert -loss == pytest.approx(density.log_sites(point).sum().item(), rel=1e-10)
 
 
 def test_relabelled_parameters_have_the_same_density(rng):

@@ -177,7 +177,7 @@ def test_clusters_of_several_sites_and_weights(two_types):
     [
         ({"n_components": 7}, r"60 sites support at most 6, got n_components=7"),
         ({"n_components": 0}, r"`n_components` must be an integer of at least 1; got 0"),
-        ({"family": "poisson"}, r"`family` must be one of .*; got 'poisson'"),
+        ({"family": "gamma"}, r"`family` must be one of .*; got 'gamma'"),
         ({"family": "bernoulli"}, r"takes outcomes 0 and 1; 'outcome' has 240 values"),
         ({"family": "left_censored"}, r"only 0.4% of the units of 'outcome' sit at"),
         ({"n_bootstrap": 3}, r"`n_bootstrap` must be 0 or at least 10, .*; got 3"),

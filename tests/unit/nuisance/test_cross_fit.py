@@ -248,7 +248,7 @@ def test_a_learner_that_returns_nan_is_named(study):
     "learner", [KNeighborsRegressor(), make_pipeline(StandardScaler(), KNeighborsRegressor())]
 )
 def test_a_learner_without_weights(table, make_study, learner):
-    with pytest.raises(ValueError, match=r"unit weights, but KNeighborsRegressor .* on fold 0"):
+    with pytest.raises(ValueError, match=r"weighted here, but KNeighborsRegressor .* on fold 0"):
         cross_fit(make_study(table, weight="v"), propensity=0.5, outcome_learner=learner)
 
 

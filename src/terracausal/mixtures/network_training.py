@@ -1,0 +1,339 @@
+"""Trains networks of types and baseline by the exact likelihood of whole sites, out of fold."""
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor, nn
+
+from terracausal._foundation.progress import track
+from terracausal._foundation.randomness import draw_seed
+from terracausal.encoders import networks
+from terracausal.encoders.base import read_batches
+from terracausal.encoders.networks.devices import find_device
+from terracausal.encoders.networks.running import Appetite, run_sites
+from terracausal.encoders.networks.site_images import days_since_1970
+from terracausal.encoders.networks.targets import UnitTargets
+from terracausal.encoders.networks.training import TrainedNetwork, train_network
+from terracausal.encoders.random_networks import band_moments
+from terracausal.imagery import Chips
+from terracausal.mixtures.density import MixtureDensity
+from terracausal.mixtures.design import MixtureTable, SiteTable
+from terracausal.mixtures.fitting import find_mode
+from terracausal.mixtures.networks import NETWORKS, MixtureNetworks, SiteNetworks, site_table
+from terracausal.study import Folds
+
+Floats = NDArray[np.float64]
+_STEP = 0.02  # learning rate of the parameters that all sites share
+_SPREAD = (0.4, 1.0)  # of the first effects, in SD of the outcome: equal ones would never part
+
+
+class TypeNetwork(nn.Module):
+    """Logits of the types, the baseline, and the parameters that all sites share.
+
+    Parameters
+    ----------
+    types : torch.nn.Module
+        Maps pixels and days to K - 1 logits; None for one type.
+    baseline : torch.nn.Module
+        Maps pixels and days to one number.
+    shared : Tensor of shape (n_parameters,)
+        Where the shared parameters start.
+    speed : float
+        Their learning rate over that of the networks.
+    """
+
+    start: Tensor
+
+    def __init__(
+        self, types: nn.Module | None, baseline: nn.Module, shared: Tensor, speed: float
+    ) -> None:
+        super().__init__()
+        self.types, self.baseline = types, baseline
+        self.register_buffer("start", shared.to(torch.float32))
+        self.moved = nn.Parameter(torch.zeros(len(shared)))
+        self.speed = speed
+
+    @property
+    def oriented(self) -> bool:
+        """Whether turned and mirrored images are other images to one of the networks."""
+        both = (self.types, self.baseline)
+        return any(bool(getattr(network, "oriented", False)) for network in both)
+
+    @property
+    def shared(self) -> Tensor:
+        """The parameters that all sites share."""
+        return self.start + self.speed * self.moved
+
+    def forward(self, pixels: Tensor, days: Tensor) -> Tensor:
+        """Return logits (b, K), the first of them 0, baseline (b, 1) and shared parameters."""
+        baseline = self.baseline(pixels, days)
+        logits = torch.zeros_like(baseline)
+        if self.types is not None:
+            logits = torch.cat([logits, self.types(pixels, days)], dim=1)
+        return torch.cat([logits, baseline, self.shared.expand(len(pixels), -1)], dim=1)
+
+
+def train_site_networks(
+    chips: Chips,
+    table: MixtureTable,
+    density: MixtureDensity,
+    folds: "pd.Series[int]",
+    given: MixtureNetworks,
+    rng: np.random.Generator,
+) -> SiteNetworks:
+    """Train one network for each fold on all others, and describe each site out of fold.
+
+    Parameters
+    ----------
+    chips : Chips
+        Of all sites.
+    table : MixtureTable
+    density : MixtureDensity
+        Of the table, whose memberships and baseline do not see images.
+    folds : pandas.Series of shape (n_sites,)
+        Fold of each site of the table.
+    given : MixtureNetworks
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    SiteNetworks
+    """
+    n_components = density.n_components
+    labels = np.unique(folds.to_numpy())
+    trained, outputs, histories = [], [], []
+    for label in track(labels, "training one network per fold"):
+        inside = (folds != label).to_numpy()
+        found, constant = _train(chips, table, density, inside, given, rng)
+        rows = outputs_of(found.network, chips.select(table.sites), given.settings.batch_size)
+        trained.append(found.network)
+        outputs.append(rows)
+        histories.append(
+            {
+                "fold": int(label),
+                "n_epochs": len(found.history),
+                "held_out_loss": found.held_out_loss,
+                "constant_loss": constant,
+            }
+        )
+    centres = [
+        rows[(folds != label).to_numpy()].mean(axis=0)
+        for label, rows in zip(labels, outputs, strict=True)
+    ]
+    centred = [rows - centre for rows, centre in zip(outputs, centres, strict=True)]
+    effects = [density.part(net.shared[None].double(), "effect")[0].numpy() for net in trained]
+    order = _orders(outputs, effects, n_components)
+    first = outputs[0][:, :-1][:, order[0]].argmax(axis=1)
+    history = pd.DataFrame(histories)
+    history["agreement"] = [
+        adjusted_rand_score(first, rows[:, :-1][:, o].argmax(axis=1))
+        for rows, o in zip(outputs, order, strict=True)
+    ]
+    return SiteNetworks(
+        tuple(trained),
+        order,
+        tuple(centres),
+        chips.bands,
+        _out_of_fold(centred, order, folds.to_numpy(), labels, table.sites),
+        history,
+        given,
+    )
+
+
+def _train(
+    chips: Chips,
+    table: MixtureTable,
+    density: MixtureDensity,
+    inside: NDArray[np.bool_],
+    given: MixtureNetworks,
+    rng: np.random.Generator,
+) -> tuple[TrainedNetwork, float]:
+    """Train on some sites; return also the loss of a mixture that does not see images."""
+    codes = np.flatnonzero(inside)
+    known = density.at(codes)
+    mode = find_mode(known, 4, rng)
+    start, speed = mode.parameters, _STEP / given.settings.learning_rate
+    keys = table.sites[codes]
+    used = chips.select(keys)
+    moments = tuple(torch.from_numpy(numbers) for numbers in band_moments(used))
+    values = pd.DataFrame({"site_number": codes.astype(float)}, index=keys)
+    targets = UnitTargets(
+        values,
+        pd.Series(keys, index=keys, name="site"),
+        cluster=pd.Series(table.cluster[codes], index=keys, name="cluster"),
+    )
+
+    def make() -> nn.Module:
+        types = None
+        if density.n_components > 1:
+            types = _network(given.network, chips.n_bands, density.n_components - 1, moments)
+        kind = given.network if given.baseline is None else given.baseline
+        baseline = _network(kind, chips.n_bands, 1, moments)
+        return TypeNetwork(types, baseline, _apart(density, start), speed)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return site_loss(density, outputs, targets[:, 0], len(codes))
+
+    found = train_network(
+        make, used, targets, loss, given.settings, device=given.device, random_state=draw_seed(rng)
+    )
+    with torch.no_grad():
+        constant = float(-known.log_sites(start[None]).mean())
+    return found, constant
+
+
+def site_loss(density: MixtureDensity, outputs: Tensor, codes: Tensor, n_sites: int) -> Tensor:
+    """Return the negative log density of sites, types summed out, with a share of the priors.
+
+    Parameters
+    ----------
+    density : MixtureDensity
+    outputs : Tensor of shape (b, K + 1 + n_parameters)
+        As from `TypeNetwork`.
+    codes : Tensor of shape (b,)
+        Which sites.
+    n_sites : int
+        Over which the priors are shared.
+
+    Returns
+    -------
+    Tensor of shape (b,)
+    """
+    K = density.n_components
+    outputs = outputs.double().cpu()
+    parameters = outputs[:1, K + 1 :]
+    part = density.at(codes.cpu().long().numpy()).with_images(outputs[:, :K], outputs[:, K])
+    return -part.log_sites(parameters)[0] - density.log_prior(parameters) / n_sites
+
+
+def outputs_of(network: nn.Module, chips: Chips, batch_size: int) -> Floats:
+    """Return logits and baseline of all sites, of shape (n_sites, K + 1).
+
+    Parameters
+    ----------
+    network : TypeNetwork
+    chips : Chips
+    batch_size : int
+
+    Returns
+    -------
+    ndarray
+    """
+    appetite = Appetite(batch_size, torch.device("cpu"))
+    rows = []
+    network.eval()
+    for batch in read_batches(chips, batch_size):
+        days = torch.from_numpy(days_since_1970(batch.days))
+        rows.append(run_sites(network, (torch.from_numpy(batch.pixels), days), appetite))
+    found = torch.cat(rows)[:, : -len(network.start)]  # type: ignore[arg-type]
+    return np.asarray(found.numpy(), dtype=np.float64)
+
+
+class Perceptron(nn.Module):
+    """One hidden layer on images of one pixel, which stand for vectors.
+
+    Parameters
+    ----------
+    n_bands : int
+        Length of the vectors.
+    n_hidden : int, default=16
+    """
+
+    oriented = True
+
+    def __init__(self, n_bands: int, n_hidden: int = 16) -> None:
+        super().__init__()
+        self.n_features = n_bands + n_hidden
+        self.hidden = nn.Linear(n_bands, n_hidden)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the vectors and what the hidden layer makes of them."""
+        flat = images.flatten(1)
+        return torch.cat([flat, torch.tanh(self.hidden(flat))], dim=1)
+
+
+def _network(
+    kind: object, n_bands: int, n_outputs: int, moments: tuple[Tensor, ...]
+) -> networks.SiteNetwork:
+    make = kind
+    if isinstance(kind, str):
+        make = Perceptron if kind == "mlp" else getattr(networks, NETWORKS[kind])
+    if not callable(make):
+        raise TypeError(f"a network must be a name or callable; got {kind!r}")
+    network = networks.SiteNetwork(make(n_bands), n_outputs, *moments)
+    # types start alike and the baseline flat: what is seen at first is noise
+    nn.init.normal_(network.head.weight, std=0.01)
+    nn.init.zeros_(network.head.bias)
+    return network
+
+
+def _apart(density: MixtureDensity, start: Tensor) -> Tensor:
+    """Return shared parameters whose effects are spread, at random, around their mean."""
+    point = start[None].clone()
+    effect = density.part(point, "effect")
+    if density.n_components > 1:
+        low, high = _SPREAD
+        gap = low + (high - low) * float(torch.rand(1))
+        sign = torch.linspace(-1.0, 1.0, density.n_components, dtype=point.dtype)
+        effect[:] = effect.mean() + gap * sign
+    return point[0]
+
+
+def _orders(
+    outputs: list[Floats], effects: list[Floats], n_components: int
+) -> tuple[NDArray[np.intp], ...]:
+    """Return the order of each network's types: by effect in the first, matched in the others.
+
+    Matched by the Hungarian method on the sum of the gaps between effects, and on the share of
+    sites that both call so.
+    """
+    first = np.argsort(effects[0], kind="stable")
+    reference, chance = effects[0][first], _softmax(outputs[0][:, :-1][:, first])
+    orders = []
+    for rows, effect in zip(outputs, effects, strict=True):
+        gap = np.abs(reference[:, None] - effect[None, :])
+        shared = chance.T @ _softmax(rows[:, :-1]) / len(rows)
+        _, columns = linear_sum_assignment(gap - n_components * shared)
+        orders.append(np.asarray(columns, dtype=np.intp))
+    return tuple(orders)
+
+
+def _softmax(logits: Floats) -> Floats:
+    high = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(high / high.sum(axis=1, keepdims=True))
+
+
+def _out_of_fold(
+    outputs: list[Floats],
+    order: tuple[NDArray[np.intp], ...],
+    fold: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    sites: pd.Index,
+) -> SiteTable:
+    tables = [site_table(rows, o, sites) for rows, o in zip(outputs, order, strict=True)]
+    place = np.searchsorted(labels, fold)
+    types = pd.concat([tables[p].types.iloc[[i]] for i, p in enumerate(place)])
+    baseline = pd.concat([tables[p].baseline.iloc[[i]] for i, p in enumerate(place)])
+    return SiteTable(types, baseline)
+
+
+def site_folds(folds: Folds, sites: "pd.Series[str]", keys: pd.Index) -> "pd.Series[int]":
+    """Return the fold of each site.
+
+    Parameters
+    ----------
+    folds : Folds
+        Of units.
+    sites : pandas.Series of shape (n_units,)
+        Site of each unit.
+    keys : pandas.Index of length n_sites
+
+    Returns
+    -------
+    pandas.Series of shape (n_sites,)
+    """
+    by_site = folds.labels.groupby(sites.loc[folds.labels.index].to_numpy()).first()
+    return by_site.loc[keys]

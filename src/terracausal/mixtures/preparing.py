@@ -1,0 +1,171 @@
+"""From a study and its images to what a mixture is fitted to and predicts from."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from terracausal._foundation.errors import RoleError
+from terracausal._foundation.randomness import draw_seed
+from terracausal.mixtures.design import (
+    MixtureDesign,
+    MixtureTable,
+    SiteTable,
+    embeddings_of,
+    learn_design,
+    site_labels,
+)
+from terracausal.mixtures.layout import MixtureSpec
+from terracausal.mixtures.networks import (
+    MixtureNetworks,
+    SiteNetworks,
+    as_chips,
+    join_images,
+    refuse_other_encoder,
+    refuse_other_input,
+)
+from terracausal.mixtures.projection import learn_projection
+from terracausal.study import Study
+from terracausal.study.data import check_same_places
+
+if TYPE_CHECKING:
+    from terracausal.imagery import Chips
+    from terracausal.mixtures.effect_mixture import EffectMixture
+
+Floats = NDArray[np.float64]
+MIN_SITES = 10
+
+
+def prepare(
+    study: Study,
+    mixture: "EffectMixture",
+    described: SiteTable | None = None,
+    residuals: pd.DataFrame | None = None,
+) -> tuple[MixtureDesign, MixtureTable]:
+    """Return design and arrays of a study; refuse more components than its sites support.
+
+    Parameters
+    ----------
+    study : Study
+    mixture : EffectMixture
+        Its settings.
+    described : SiteTable, default=None
+        None takes the study's joined embeddings.
+    residuals : pandas.DataFrame, default=None
+        As from `residuals_of`, for the orthogonal likelihood.
+
+    Returns
+    -------
+    MixtureDesign, MixtureTable
+
+    Raises
+    ------
+    ValueError
+        There are fewer than 10 sites per component.
+    """
+    spec = mixture.spec
+    design = learn_design(study, spec, mixture.n_dimensions, described, residuals)
+    table = design.apply(study, described, residuals)
+    check_support(table.n_sites, spec.n_components)
+    return design, table
+
+
+def check_support(n_sites: int, n_components: int) -> None:
+    """Refuse more components than the sites support.
+
+    Parameters
+    ----------
+    n_sites : int
+    n_components : int
+    """
+    most = n_sites // MIN_SITES
+    if n_components > most:
+        raise ValueError(
+            f"Each component needs at least {MIN_SITES} sites; {n_sites} sites support at "
+            f"most {most}, got n_components={n_components}. Use fewer components or more sites."
+        )
+
+
+def train_on_images(
+    mixture: "EffectMixture", study: Study, chips: "Chips | None", rng: np.random.Generator
+) -> SiteNetworks:
+    """Train networks on chips, or on embeddings; images are checked as joined embeddings are.
+
+    Parameters
+    ----------
+    mixture : EffectMixture
+        Its settings.
+    study : Study
+    chips : Chips or None
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    SiteNetworks
+    """
+    from terracausal.mixtures.fitting import make_density, one_thread
+    from terracausal.mixtures.network_training import site_folds, train_site_networks
+
+    given = mixture.networks or MixtureNetworks()
+    if given.reads_embeddings != (chips is None):
+        found = "no chips" if chips is None else f"chips of {chips.n_sites} sites"
+        raise RoleError(
+            f"The network {given.network!r} reads "
+            f"{'embeddings, fit(study)' if given.reads_embeddings else 'chips, fit(study, chips)'};"
+            f" got {found}."
+        )
+    grouped, embedding = study, None
+    if chips is None:
+        table = embeddings_of(study.canonical(), None).types
+        embedding = learn_projection(table, mixture.n_dimensions)
+        chips = as_chips(embedding, table)
+    else:
+        site_labels(study)
+        check_same_places(study, chips)
+        grouped = join_images(study, chips)
+    blank = pd.DataFrame(index=pd.Index(chips.keys))
+    unseen = SiteTable(blank, blank)
+    spec = MixtureSpec(mixture.n_components, mixture.family, mixture.noise)
+    design = learn_design(study, spec, 1, unseen)
+    table_of_units = design.apply(study, unseen)
+    check_support(table_of_units.n_sites, spec.n_components)
+    folds = grouped.folds(given.n_folds, random_state=draw_seed(rng))
+    labels = site_folds(folds, site_labels(study), table_of_units.sites)
+    with one_thread():
+        found = train_site_networks(
+            chips, table_of_units, make_density(design, table_of_units), labels, given, rng
+        )
+    return replace(found, embedding=embedding)
+
+
+def site_features(
+    mixture: "EffectMixture", images: "pd.DataFrame | Chips"
+) -> tuple[pd.Index, list[Floats]]:
+    """Return the sites, and what each network (or the one projection) says of their types.
+
+    Parameters
+    ----------
+    mixture : EffectMixture
+        Fitted.
+    images : DataFrame or Chips
+        Any sites.
+
+    Returns
+    -------
+    keys : pandas.Index of length n_sites
+    places : list of ndarray of shape (n_sites, n_dimensions)
+    """
+    networks, design = mixture.networks_, mixture.design_
+    on_chips = networks is not None and not networks.settings.reads_embeddings
+    refuse_other_input(images, networks.bands if networks is not None and on_chips else None)
+    if isinstance(images, pd.DataFrame):
+        refuse_other_encoder(dict(images.attrs.get("encoder", {})), mixture.encoders_)
+        if networks is None or networks.embedding is None:
+            return images.index, [design.types.project(images)]
+        images = as_chips(networks.embedding, images)
+    if networks is None:
+        raise TypeError("chips were given to a mixture of embeddings")
+    tables = networks.describe(images)
+    return images.keys, [design.types.project(table.types) for table in tables]
