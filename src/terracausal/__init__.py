@@ -16,6 +16,7 @@ _DOORS = {
     "EffectMixture": "mixtures",
     "Estimate": "study",
     "Folds": "study",
+    "ImageNuisanceLearner": "nuisance",
     "LocationEncoder": "encoders",
     "MultiScaleEncoder": "encoders",
     "Nuisances": "nuisance",
@@ -37,6 +38,7 @@ _DOORS = {
     "check_overlap": "evaluation",
     "check_propensity": "evaluation",
     "choose_components": "mixtures",
+    "choose_network": "nuisance",
     "compare_priorities": "evaluation",
     "cross_fit": "nuisance",
     "doubly_robust_scores": "nuisance",
@@ -110,8 +112,10 @@ if TYPE_CHECKING:
     from terracausal.imagery import read_chips as read_chips
     from terracausal.mixtures import EffectMixture as EffectMixture
     from terracausal.mixtures import choose_components as choose_components
+    from terracausal.nuisance import ImageNuisanceLearner as ImageNuisanceLearner
     from terracausal.nuisance import Nuisances as Nuisances
     from terracausal.nuisance import Scores as Scores
+    from terracausal.nuisance import choose_network as choose_network
     from terracausal.nuisance import cross_fit as cross_fit
     from terracausal.nuisance import doubly_robust_scores as doubly_robust_scores
     from terracausal.nuisance import repeat_cross_fit as repeat_cross_fit
