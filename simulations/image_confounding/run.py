@@ -3,7 +3,8 @@
     python simulations/image_confounding/run.py tutorial
     python simulations/image_confounding/run.py kernel_landscape_500_width8
 
-The first argument is the cell, one of `CELLS`; its rows go to results/CELL.csv.
+The first argument is the cell, one of `CELLS`; its rows go to results/CELL.csv. Networks are
+trained on TERRACAUSAL_DEVICE ("cpu" if it is not set; "cuda" for a GPU).
 """
 
 import os
@@ -24,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Row, main, row
 
 import terracausal as tc
-from terracausal.nuisance import Scores
+from terracausal.encoders.networks import KernelMaxNetwork, TrainingSettings
+from terracausal.nuisance import ImageNuisanceLearner, Scores, choose_network
 from terracausal.simulate import (
     ConfoundingSettings,
     KernelSettings,
@@ -32,6 +34,7 @@ from terracausal.simulate import (
     simulate_landscape,
 )
 
+DEVICE = os.environ.get("TERRACAUSAL_DEVICE", "cpu")
 ENTROPY = 87316602874219004537710346612790145328
 GEWATA_NIR, SATURATED = 4, 16_000
 
@@ -54,6 +57,10 @@ class Cell:
         All columns of a tutorial image are alike, so that 16 pixels show what 64 do.
     bound : float, default=None
         Embedding columns are bounded at this quantile over sites and its complement.
+    networks : tuple of str, default=()
+        Keys of `NETWORKS`, trained inside each fold.
+    widths_px : tuple of int, default=()
+        Widths to choose from; the cell then asks for the choice, and estimates nothing.
     """
 
     settings: ConfoundingSettings
@@ -64,6 +71,8 @@ class Cell:
     imagery: str | None = None
     size_px: int = 16
     bound: float | None = None
+    networks: tuple[str, ...] = ()
+    widths_px: tuple[int, ...] = ()
 
 
 # frozen encoders, and how many components of each the learners see
@@ -78,6 +87,15 @@ ENCODERS: dict[str, tuple[Any, int | None]] = {
         None,
     ),
 }
+ESTIMATION_WIDTH_PX, N_FILTERS = 8, 8
+SITES_SHOWN = 20_000  # sites that pass by in a training, so that small studies take as many steps
+# trained inside each fold, on treatment and outcomes together
+NETWORKS: dict[str, dict[str, Any]] = {
+    "CNN": {},
+    "CNN, own heads": {"last_layer": "own"},
+    "CNN, treatment and outcomes apart": {"loss": "separate"},
+}
+WIDTHS_PX = (2, 4, 8, 16, 32)
 KERNEL_ENCODERS = ("tabular", "band statistics", "random convolutions 8 px, max")
 
 
@@ -88,9 +106,16 @@ def kernel_cells() -> Iterator[tuple[str, Cell]]:
     settings |= {"width8_unseen": KernelSettings(unseen_share=0.3)}
     for imagery in ("landscape", "gewata"):
         for n_sites in (500, 2000):
+            shared = {"n_sites": n_sites, "imagery": imagery, "size_px": 64}
             for name, chosen in settings.items():
-                cell = Cell(chosen, 50, n_sites, KERNEL_ENCODERS, imagery=imagery, size_px=64)
+                cell = Cell(chosen, 50, encoders=KERNEL_ENCODERS, **shared)
                 yield f"kernel_{imagery}_{n_sites}_{name}", cell
+                cnn = Cell(chosen, 50, encoders=(), networks=("CNN",), **shared)
+                yield f"cnn_{imagery}_{n_sites}_{name}", cnn
+            variants = Cell(KernelSettings(), 20, encoders=(), networks=tuple(NETWORKS), **shared)
+            yield f"cnn_variants_{imagery}_{n_sites}", variants
+            choice = Cell(KernelSettings(), 40, encoders=(), widths_px=WIDTHS_PX, **shared)
+            yield f"width_choice_{imagery}_{n_sites}", choice
 
 
 SLOPE = {"effect_slope": 0.5}
@@ -148,6 +173,9 @@ def draw(cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
         settings=cell.settings,
         random_state=rng,
     )
+    if cell.widths_px:
+        yield from width_choices(cell, data, rng)
+        return
     tell = partial(rows_of, cell, data)
     yield from tell("true nuisances", tc.doubly_robust_scores(data.study, true_nuisances(data)), 0)
     for name in cell.encoders:
@@ -157,6 +185,48 @@ def draw(cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
         if encoder is not None:
             study = study.join(bounded(encoder.fit_transform(data.chips), cell), role="confounder")
         yield from tell(name, scores_of(study, n_components, rng), started)
+    for name in cell.networks:
+        started = time.perf_counter()
+        learner = ImageNuisanceLearner(
+            partial(KernelMaxNetwork, width_px=estimation_width_px(cell), n_filters=N_FILTERS),
+            training=training(cell),
+            device=DEVICE,
+            random_state=rng,
+            **NETWORKS[name],
+        )
+        nuisances = learner.cross_fit(data.study, data.chips)
+        yield from tell(name, tc.doubly_robust_scores(data.study, nuisances), started)
+
+
+def training(cell: Cell) -> TrainingSettings:
+    """Return how networks are trained: one try with 8 filters, at a high learning rate."""
+    return TrainingSettings(learning_rate=0.1, n_epochs=SITES_SHOWN // cell.n_sites)
+
+
+def estimation_width_px(cell: Cell) -> int:
+    """Return the width of the filters: 8 px of the original image, in pixels of the chips."""
+    degrade = getattr(cell.settings, "degrade", 1)
+    return max(2, ESTIMATION_WIDTH_PX // degrade)
+
+
+def width_choices(cell: Cell, data: SimulatedStudy, rng: np.random.Generator) -> Iterator[Row]:
+    """Yield the width that held-out losses choose, by each criterion."""
+    started = time.perf_counter()
+    learner = ImageNuisanceLearner(training=training(cell), device=DEVICE, random_state=rng)
+    candidates = {
+        width: partial(KernelMaxNetwork, width_px=width, n_filters=N_FILTERS)
+        for width in cell.widths_px
+    }
+    choice = choose_network(data.study, data.chips, candidates, learner=learner)
+    for criterion, chosen in choice.by_criterion().items():
+        yield {
+            "setting": f"{cell.n_sites} sites",
+            "estimator": f"width chosen by held-out loss: {criterion}",
+            "term": "width_px",
+            "truth": getattr(cell.settings, "width_px", 0),
+            "estimate": chosen,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
 
 
 def bounded(embeddings: pd.DataFrame, cell: Cell) -> pd.DataFrame:

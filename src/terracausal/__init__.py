@@ -17,6 +17,7 @@ _DOORS = {
     "EffectMixture": "mixtures",
     "Estimate": "study",
     "Folds": "study",
+    "ImageNuisanceLearner": "nuisance",
     "LinearDRLearner": "effects",
     "LocationEncoder": "encoders",
     "MultiScaleEncoder": "encoders",
@@ -44,6 +45,7 @@ _DOORS = {
     "check_overlap": "evaluation",
     "check_propensity": "evaluation",
     "choose_components": "mixtures",
+    "choose_network": "nuisance",
     "compare_choices": "workflows",
     "compare_priorities": "evaluation",
     "component_profile": "interpret",
@@ -133,8 +135,10 @@ if TYPE_CHECKING:
     from terracausal.interpret import exemplars as exemplars
     from terracausal.mixtures import EffectMixture as EffectMixture
     from terracausal.mixtures import choose_components as choose_components
+    from terracausal.nuisance import ImageNuisanceLearner as ImageNuisanceLearner
     from terracausal.nuisance import Nuisances as Nuisances
     from terracausal.nuisance import Scores as Scores
+    from terracausal.nuisance import choose_network as choose_network
     from terracausal.nuisance import cross_fit as cross_fit
     from terracausal.nuisance import doubly_robust_scores as doubly_robust_scores
     from terracausal.nuisance import repeat_cross_fit as repeat_cross_fit

@@ -20,9 +20,9 @@ from terracausal._foundation.randomness import (
     random_generator,
 )
 from terracausal.effects import DRLearner, EffectLearner
+from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.group_comparison import check_columns_vary, difference_of_means
 from terracausal.evaluation.group_estimates import check_cells, cut_groups, group_estimates
-from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.priorities import Priority, check_outcome_varies, numeric_columns
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores, cross_fit, doubly_robust_scores

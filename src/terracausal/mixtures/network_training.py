@@ -12,7 +12,6 @@ from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import draw_seed
 from terracausal.encoders import networks
 from terracausal.encoders.base import read_batches
-from terracausal.encoders.networks.devices import find_device
 from terracausal.encoders.networks.running import Appetite, run_sites
 from terracausal.encoders.networks.site_images import days_since_1970
 from terracausal.encoders.networks.targets import UnitTargets

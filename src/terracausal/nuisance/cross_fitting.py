@@ -1,5 +1,6 @@
 """Outcome and treatment predicted for units that the learners have not seen."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
 
 Floats = NDArray[np.floating[Any]]
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,12 +158,7 @@ def cross_fit(
         study = study.with_roles(propensity=propensity)
     if folds is None:
         folds = study.folds(random_state=rng)
-    check_same_index("folds", folds.labels.index, study.units)
-    check_whole_clusters(folds.labels, study.clusters)
-    ordered = study.canonical()
-    positions = folds.labels.index.get_indexer(ordered.units)
-    splits = [(train[positions], test[positions]) for train, test in folds.split()]
-    check_training_arms(splits, ordered.treatment.to_numpy())
+    ordered, splits = fold_rows(study, folds)
     if n_components is not None:
         n_train = min(int(train.sum()) for train, _ in splits)
         check_components(n_components, len(study.embedding_columns), n_train)
@@ -170,17 +167,66 @@ def cross_fit(
     run = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_fit_fold)(work, fold, train, test, child) for fold, (train, test), child in tasks
     )
+    found = track(run, "cross-fitting nuisances", len(tasks))
+    return gather_folds(study, folds, zip(splits, found, strict=True), work.names())
+
+
+def fold_rows(study: Study, folds: Folds) -> tuple[Study, list[tuple[Rows, Rows]]]:
+    """Check folds, and return the study in canonical order with its training and held-out rows.
+
+    Parameters
+    ----------
+    study : Study
+    folds : Folds
+
+    Returns
+    -------
+    ordered : Study
+    splits : list of pairs of ndarray of bool of shape (n_units,)
+        Training and held-out units of each fold, in the order of `ordered`.
+    """
+    check_same_index("folds", folds.labels.index, study.units)
+    check_whole_clusters(folds.labels, study.clusters)
+    ordered = study.canonical()
+    positions = folds.labels.index.get_indexer(ordered.units)
+    splits = [(train[positions], test[positions]) for train, test in folds.split()]
+    check_training_arms(splits, ordered.treatment.to_numpy())
+    return ordered, splits
+
+
+def gather_folds(
+    study: Study,
+    folds: Folds,
+    found: Iterable[tuple[tuple[Rows, Rows], Floats]],
+    learners: dict[str, str],
+) -> Nuisances:
+    """Put the predictions of all folds together.
+
+    Parameters
+    ----------
+    study : Study
+        In the caller's order.
+    folds : Folds
+    found : iterable of ((train, test), ndarray of shape (n_test, 3))
+        Rows of each fold, as `fold_rows` gives them, and what was predicted for the held-out ones.
+    learners : dict of str to str
+        What predicts each nuisance.
+
+    Returns
+    -------
+    Nuisances
+    """
+    ordered = study.canonical()
     table = pd.DataFrame(
         np.nan, index=ordered.units, columns=["propensity", "outcome_control", "outcome_treated"]
     )
-    for (_, (_, test), _), found in zip(
-        tasks, track(run, "cross-fitting nuisances", len(tasks)), strict=True
-    ):
-        table.loc[test] = found
+    for (_, test), predicted in found:
+        table.loc[test] = predicted
     table["fold"] = folds.labels.loc[ordered.units]
-    quality = _quality(table, work.outcome, work.treatment, known=work.known is not None)
-    known = work.known is not None
-    return Nuisances(table.loc[study.units], known, work.names(), quality, study.roles.outcome)
+    known = study.propensity is not None
+    outcome, treatment = ordered.outcome.to_numpy(), ordered.treatment.to_numpy()
+    quality = _quality(table, outcome, treatment, known=known)
+    return Nuisances(table.loc[study.units], known, learners, quality, study.roles.outcome)
 
 
 def repeat_cross_fit(
