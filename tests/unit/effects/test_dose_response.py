@@ -83,10 +83,9 @@ def test_influence_is_the_derivative_by_a_weight(rng):
         down[i] -= step
         ends = [curve_coefficients(parts(v), None)[0] for v in (up, down)]
         derivative = weight[i] * n_units * (ends[0] - ends[1]) / (2 * step)
-        # the jackknife divides by one less the leverage, which is about 4 in 600, and 0.1 at the ends
+        # the jackknife divides by one less the leverage, 4 in 600 on average and more at the ends
         scale = np.abs(derivative).max()
         assert np.abs(derivative - influence[i]).max() < 0.05 * scale
-    assert influence.mean(axis=0) == pytest.approx(np.zeros(n_basis), abs=0.02)
 
 
 def test_the_part_of_the_residuals_is_the_jackknife(rng):
