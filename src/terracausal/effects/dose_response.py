@@ -1,17 +1,4 @@
-"""The effect of a continuous dose: a doubly robust curve with pointwise and uniform bands.
-
-Pseudo-outcomes as in Kennedy, Ma, McHugh & Small (2017), JRSS-B 79(4), doi:10.1111/rssb.12212,
-equation 3: for unit i with outcome y, dose a and features x,
-
-    (y - mu(x, a)) * omega(a) / pi(a | x) + m(a),
-
-where mu predicts the outcome, pi is the density of the dose given features, and omega and m are
-the means over all units of pi(a | x) and mu(x, a). Their mean at dose a is the mean outcome if all
-units had that dose, when either mu or pi is right. They are regressed on splines of the dose, as in
-Semenova & Chernozhukov (2021), Econometrics Journal 24(2), doi:10.1093/ectj/utaa027, which gives
-influence values for every dose at once. Deviation: the influence values also count that omega and m
-are means over the units at hand.
-"""
+"""The effect of a continuous dose: a doubly robust curve with pointwise and uniform bands."""
 
 import warnings
 from typing import Any
@@ -23,10 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from terracausal._foundation.checks import check_choice, check_count
 from terracausal._foundation.errors import OverlapError, OverlapWarning, RoleError, list_some
 from terracausal._foundation.randomness import RandomState, draw_seed, random_generator
+from terracausal.effects.dose_coefficients import (
+    CurveParts,
+    balancing_weights,
+    curve_coefficients,
+)
 from terracausal.effects.dose_curve import DoseResponse, check_doses
 from terracausal.effects.dose_spline import FEWEST, DoseSpline
 from terracausal.effects.indicator import check_treatment_column, study_of_indicator
-from terracausal.nuisance.dose import DoseNuisances, cross_fit_dose
+from terracausal.nuisance.dose import cross_fit_dose
 from terracausal.study import Estimate, Study, UnitFrame
 from terracausal.study.study import EmbeddingRole
 
@@ -53,9 +45,9 @@ def dose_response(
 ) -> DoseResponse:
     """Estimate the mean outcome if every unit had the same dose, for a range of doses.
 
-    The outcome and the density of the dose are predicted out of fold, from whole other clusters;
-    the curve is right when either is. Standard errors are clustered whenever units share a site or
-    a cluster.
+    The outcome and the density of the dose are predicted out of fold, from whole other clusters.
+    The curve is consistent when either is right; bands hold when both are learned well enough.
+    Standard errors are clustered whenever units share a site or a cluster.
 
     Parameters
     ----------
@@ -155,14 +147,13 @@ def dose_response(
     nuisances = cross_fit_dose(ordered, kept, folds, rng=rng, **options)
     values, weight = kept.loc[ordered.units].to_numpy(), _weight_of(ordered)
     inside = (values >= low) & (values <= high)
-    balancing, capped = _balancing(nuisances, values, weight)
+    balancing, capped = balancing_weights(nuisances, values, weight)
     effective = _check_overlap(balancing[inside], weight[inside], ordered.units[inside])
     values = np.clip(values, low, high)
     residual = ordered.outcome.to_numpy() - nuisances.outcome_at_own
     basis = spline.basis(values) * inside[:, None]
-    # a unit whose balancing weight is capped does not move it
-    slope = np.where(capped, 0.0, residual / nuisances.density_at_own)
-    found = _coefficients(nuisances, basis, values, balancing * residual, slope, weight)
+    parts = CurveParts(nuisances, basis, values, residual, balancing, ~capped, weight)
+    found = curve_coefficients(parts, ordered.frame.cluster_codes)
     back = ordered.units.get_indexer(study.units)
     coefficients = Estimate(
         found[0],
@@ -252,79 +243,6 @@ def _count_basis(n_basis: int | None, study: Study) -> int:
 def _weight_of(study: Study) -> Floats:
     weight = study.weight
     return np.ones(study.n_units) if weight is None else (weight / weight.mean()).to_numpy()
-
-
-def _marginals(nuisances: DoseNuisances, surface: Floats, weight: Floats) -> Floats:
-    """Return the weighted mean of a surface over the units of each fold, one row per unit."""
-    means = np.empty_like(surface)
-    for fold in np.unique(nuisances.fold):
-        own = nuisances.fold == fold
-        means[own] = np.average(surface[own], axis=0, weights=weight[own])
-    return means
-
-
-def _interpolation(grid: Floats, dose: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Return the cell of each dose in the grid, and how far it lies to its right end."""
-    cell = np.clip(np.searchsorted(grid, dose, side="right") - 1, 0, len(grid) - 2)
-    return cell, (dose - grid[cell]) / (grid[cell + 1] - grid[cell])
-
-
-def _at_own(surface: Floats, cell: NDArray[np.intp], far: Floats) -> Floats:
-    """Interpolate each row of a surface at the unit's own dose."""
-    rows = np.arange(len(cell))
-    return np.asarray((1 - far) * surface[rows, cell] + far * surface[rows, cell + 1])
-
-
-def _balancing(
-    nuisances: DoseNuisances, dose: Floats, weight: Floats
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return omega(a) / pi(a | x) of each unit, capped, and which were.
-
-    They make features independent of the dose. None exceeds the root of the number of units times
-    their mean (Ionides 2008).
-    """
-    marginal = _marginals(nuisances, nuisances.density, weight)
-    # between doses of the grid the log is nearly linear, the density is not
-    log_marginal = np.log(np.maximum(marginal, np.finfo(float).tiny))
-    own = np.exp(_at_own(log_marginal, *_interpolation(nuisances.grid, dose)))
-    balancing = own / nuisances.density_at_own
-    cap = np.sqrt(len(dose)) * np.average(balancing, weights=weight)
-    return np.minimum(balancing, cap), balancing > cap
-
-
-def _coefficients(
-    nuisances: DoseNuisances,
-    basis: Floats,
-    dose: Floats,
-    corrected: Floats,
-    slope: Floats,
-    weight: Floats,
-) -> tuple[Floats, Floats]:
-    """Regress pseudo-outcomes on splines, which are zero for units outside the support.
-
-    `corrected` is the weighted residual of each unit, and `slope` how it moves with omega. With p
-    the splines, v the weights, xi the pseudo-outcomes and Q the mean of ``v p p'``, the influence
-    of unit i is Q^-1 times ``v p (xi - p'b)`` plus what it moves the means m and omega by, averaged
-    over the doses of all units.
-    """
-    cell, far = _interpolation(nuisances.grid, dose)
-    mean_outcome = _marginals(nuisances, nuisances.outcome, weight)
-    pseudo = corrected + _at_own(mean_outcome, cell, far)
-    weighted = basis * weight[:, None]
-    q = weighted.T @ basis / len(dose)
-    value = np.linalg.solve(q, weighted.T @ pseudo / len(dose))
-    moved = weighted * (pseudo - basis @ value)[:, None]
-    mean_density = _marginals(nuisances, nuisances.density, weight)
-    for surface, mean, factor in (
-        (nuisances.outcome, mean_outcome, np.ones(len(dose))),
-        (nuisances.density, mean_density, slope),
-    ):
-        # the mean of v p f over units by cell of the grid, as weights on the grid's doses
-        spread = np.zeros((surface.shape[1], basis.shape[1]))
-        np.add.at(spread, cell, weighted * (factor * (1 - far))[:, None] / len(dose))
-        np.add.at(spread, cell + 1, weighted * (factor * far)[:, None] / len(dose))
-        moved += weight[:, None] * ((surface - mean) @ spread)
-    return value, np.linalg.solve(q, moved.T).T
 
 
 def _average_slope(

@@ -10,9 +10,15 @@ from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.arm_means import Parts, arm_means
 from terracausal.effects.averages import Ratio
 from terracausal.effects.indicator import check_treatment_column, study_of_indicator
+from terracausal.effects.overlap import refuse_collapsed_arm
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Estimate
 from terracausal.study.study import EmbeddingRole
+
+_ADVICE = (
+    "Use fewer confounders, merge arms, or compare two of them with average_effect and "
+    "target='overlap'."
+)
 
 
 def multi_arm_effects(
@@ -59,6 +65,8 @@ def multi_arm_effects(
     ------
     RoleError
         Arms are missing, fewer than two, or the reference is none of them.
+    OverlapError
+        One unit carries nearly all of the balancing weight of an arm.
 
     Notes
     -----
@@ -81,12 +89,19 @@ def multi_arm_effects(
     means: dict[Any, Ratio] = {}
     for arm in (reference, *arms):
         study = study_of_indicator(table, table[treatment] == arm, embeddings, role, roles)
-        nuisances = cross_fit(study, random_state=rng, **(learners or {}))
-        scores = doubly_robust_scores(study, nuisances)
+        try:
+            nuisances = cross_fit(study, random_state=rng, **(learners or {}))
+            scores = doubly_robust_scores(study, nuisances)
+        except ValueError as error:
+            error.add_note(f"while comparing arm {list_some([arm])} (as treated) with all others")
+            raise
         y, w, e, mu0, mu1 = (
             scores.table[name].to_numpy(dtype=np.float64)
             for name in ("outcome", "treatment", "propensity", "outcome_control", "outcome_treated")
         )
+        own = (w == 1) & (scores.weight > 0)
+        word = f"in arm {list_some([arm])}"
+        refuse_collapsed_arm(1 / e[own], e[own], scores.units[own], word, _ADVICE)
         parts = Parts(y, w, e, mu0, mu1, scores.weight)
         means[arm] = arm_means(parts, "all", "aipw")[1]
     base = means[reference]

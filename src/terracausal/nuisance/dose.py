@@ -1,12 +1,12 @@
 """Outcome and density of a continuous dose, predicted for units that the learners have not seen."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.preprocessing import SplineTransformer
 
 from terracausal._foundation.progress import track
 from terracausal.nuisance.components import check_components, reduce_columns
@@ -17,6 +17,7 @@ from terracausal.study import Folds, Study
 
 Floats = NDArray[np.floating[Any]]
 _GRID = 40
+_KNOTS = 6
 _CELLS_AT_ONCE = 2_000_000
 _LINEAR = (None, "ridge", "elastic_net", "logistic")
 
@@ -104,8 +105,8 @@ def cross_fit_dose(
     folds : Folds
         Of the same study, of whole clusters.
     outcome_learner : str or scikit-learn regressor, default=None
-        As in `cross_fit`. Penalised regressions see powers of the dose up to the third, and the
-        dose times each feature; other learners see the dose as one column more.
+        As in `cross_fit`. Penalised regressions see cubic splines of the dose, and the dose times
+        each feature; other learners see the dose as one column more.
     dose_learner : str or scikit-learn regressor, default=None
         Predicts location and scale of the dose: "ridge" (None), "elastic_net", "boosting" or any
         regressor.
@@ -182,39 +183,32 @@ def _work_of(
     )
 
 
-def with_dose(
-    features: pd.DataFrame, dose: Floats, *, centre: Floats, is_linear: bool
-) -> pd.DataFrame:
-    """Return the features with the dose beside them.
+@dataclass(frozen=True)
+class _Beside:
+    """Puts the dose beside features: as a number, and for linear learners as splines too."""
 
-    Parameters
-    ----------
-    features : pandas.DataFrame of shape (n_units, n_features)
-    dose : ndarray of shape (n_units,)
-    centre : ndarray of shape (2,)
-        Mean and standard deviation by which the dose is standardised.
-    is_linear : bool
-        Whether powers of the dose and its products with the features are added as well.
+    centre: float
+    spread: float
+    splines: SplineTransformer | None
 
-    Returns
-    -------
-    pandas.DataFrame
+    @classmethod
+    def learn(cls, dose: Floats, *, is_linear: bool) -> "_Beside":
+        """Learn the standardisation and the knots from the doses of training units."""
+        splines = SplineTransformer(_KNOTS, knots="quantile", extrapolation="linear")
+        fitted = splines.fit(dose[:, None]) if is_linear else None
+        return cls(float(dose.mean()), float(dose.std()), fitted)
 
-    Examples
-    --------
-    >>> table = pd.DataFrame({"x": [1.0, 2.0]})
-    >>> with_dose(table, np.array([0.0, 2.0]), centre=np.array([1.0, 1.0]), is_linear=True).shape
-    (2, 5)
-    """
-    unit = (dose - centre[0]) / centre[1]
-    parts = [features, pd.DataFrame({"dose": unit}, index=features.index)]
-    if is_linear:
-        powers = {f"dose^{power}": unit**power for power in (2, 3)}
-        parts += [
-            pd.DataFrame(powers, index=features.index),
-            (features * unit[:, None]).add_prefix("dose × "),
-        ]
-    return pd.concat(parts, axis=1)
+    def __call__(self, features: pd.DataFrame, dose: Floats) -> pd.DataFrame:
+        """Return the features with columns of the dose, and products with it if linear."""
+        unit = (dose - self.centre) / self.spread
+        parts = [features, pd.DataFrame({"dose": unit}, index=features.index)]
+        if self.splines is not None:
+            columns = pd.DataFrame(self.splines.transform(dose[:, None]), index=features.index)
+            parts += [
+                columns.add_prefix("dose spline "),
+                (features * unit[:, None]).add_prefix("dose × "),
+            ]
+        return pd.concat(parts, axis=1)
 
 
 def _predict_dose(
@@ -256,11 +250,7 @@ def _predict_outcome(
 ) -> dict[str, Floats]:
     """Return the outcome of the held-out units at their own dose and at all doses of the grid."""
     where = f"the outcome learner on fold {fold}"
-    centre = np.array([work.dose[train].mean(), work.dose[train].std()])
-
-    def beside(rows: pd.DataFrame, dose: Floats) -> pd.DataFrame:
-        return with_dose(rows, dose, centre=centre, is_linear=work.is_linear)
-
+    beside = _Beside.learn(work.dose[train], is_linear=work.is_linear)
     fitted = fit_learner(
         work.learners["outcome"],
         beside(features.loc[train], work.dose[train]),
@@ -292,7 +282,7 @@ def _surface(
     fitted: Any,
     held_out: pd.DataFrame,
     doses: Floats,
-    beside: Callable[[pd.DataFrame, Floats], pd.DataFrame],
+    beside: _Beside,
     where: str,
 ) -> Floats:
     """Predict each unit at each dose, of shape (n_units, n_doses)."""

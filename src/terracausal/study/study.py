@@ -137,6 +137,7 @@ class Study:
         self._clusters = dependent_groups(self._table, columns)
         self._strata: tuple[Any, ...] = ()
         if columns.strata is not None:
+            check_role.check_strata(self._table[columns.strata], self._table[treatment])
             self._strata = tuple(sorted(self._table[columns.strata].unique(), key=str))
         self._encoding = CovariateEncoding.learn(self._table[list(columns.covariates)])
         refuse_functions_of_treatment(

@@ -1,5 +1,7 @@
 """Dose-response: exact influence, algebra of the curve, double robustness, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,11 @@ from sklearn.linear_model import LinearRegression
 
 from terracausal._foundation.errors import LeakageError, OverlapError, OverlapWarning, RoleError
 from terracausal.effects import dose_response
-from terracausal.effects.dose_response import _balancing, _coefficients
+from terracausal.effects.dose_coefficients import (
+    CurveParts,
+    balancing_weights,
+    curve_coefficients,
+)
 from terracausal.effects.dose_spline import DoseSpline
 from terracausal.nuisance.conditional_density import ResidualDensity, fit_density
 from terracausal.nuisance.dose import DoseNuisances
@@ -43,37 +49,78 @@ def found(table):
     return fit(table)
 
 
-def test_influence_is_the_derivative_by_a_weight(rng):
-    """Nuisances fixed and one fold: n times d coefficients / d v_i, by central differences."""
-    n_units, n_basis = 30, 5
+def synthetic_parts(rng, n_units, n_basis, weight):
+    """Nuisances drawn at random; every dose is on the grid, so nothing is interpolated."""
     dose = np.sort(rng.normal(size=n_units))
-    # every dose is on the grid, so nothing is interpolated
     nuisances = DoseNuisances(
         pd.RangeIndex(n_units), np.zeros(n_units, dtype=int), dose, rng.normal(size=n_units),
         rng.uniform(0.5, 1, n_units), rng.normal(size=(n_units, n_units)),
         rng.uniform(0.5, 1, (n_units, n_units)), np.zeros(n_units), {}, pd.DataFrame(),
     )  # fmt: skip
-    outcome, basis = rng.normal(size=n_units), DoseSpline.of(dose, n_basis).basis(dose)
+    basis = DoseSpline.of(dose, n_basis).basis(dose)
     basis[:2] = 0.0  # outside the support
+    residual = rng.normal(size=n_units)
 
-    def coefficients(weight):
-        balancing, capped = _balancing(nuisances, dose, weight)
+    def parts(weight):
+        balancing, capped = balancing_weights(nuisances, dose, weight)
         assert not capped.any()
-        residual = outcome - nuisances.outcome_at_own
-        slope = residual / nuisances.density_at_own
-        return _coefficients(nuisances, basis, dose, balancing * residual, slope, weight)
+        return CurveParts(nuisances, basis, dose, residual, balancing, ~capped, weight)
 
+    return parts
+
+
+def test_influence_is_the_derivative_by_a_weight(rng):
+    """Nuisances fixed and one fold: n times d coefficients / d log v_i, by differences."""
+    n_units, n_basis = 600, 4
     weight = rng.uniform(0.5, 1.5, n_units)
     weight /= weight.mean()
-    influence = coefficients(weight)[1]
-    step = 1e-5
-    for i in (0, 1, 2, 15, 29):
+    parts = synthetic_parts(rng, n_units, n_basis, weight)
+    influence = curve_coefficients(parts(weight), None)[1]
+    step = 1e-4
+    for i in (0, 1, 100, 150, 299, 500):
         up, down = weight.copy(), weight.copy()
         up[i] += step
         down[i] -= step
-        derivative = (coefficients(up)[0] - coefficients(down)[0]) / (2 * step)
-        assert weight[i] * n_units * derivative == pytest.approx(influence[i], rel=1e-6, abs=1e-8)
-    assert influence.mean(axis=0) == pytest.approx(np.zeros(n_basis), abs=1e-12)
+        ends = [curve_coefficients(parts(v), None)[0] for v in (up, down)]
+        derivative = weight[i] * n_units * (ends[0] - ends[1]) / (2 * step)
+        # the jackknife divides by one less the leverage, 4 in 600 on average and more at the ends
+        scale = np.abs(derivative).max()
+        assert np.abs(derivative - influence[i]).max() < 0.05 * scale
+
+
+def test_the_part_of_the_residuals_is_the_jackknife(rng):
+    """With the same means for all units, leaving out a cluster changes the regressions only."""
+    n_units, weight = 60, np.ones(60)
+    parts = synthetic_parts(rng, n_units, 4, weight)(weight)
+    flat = {
+        name: np.tile(getattr(parts.nuisances, name)[0], (n_units, 1))
+        for name in ("outcome", "density")
+    }
+    parts = parts._replace(nuisances=replace(parts.nuisances, **flat))
+    cluster = np.arange(n_units) // 3
+    value, influence = curve_coefficients(parts, cluster)
+    for left_out in (0, 7, 19):
+        kept = cluster != left_out
+
+        def fit(y, v, kept=kept):
+            x = parts.basis[kept] * np.sqrt(v[kept])[:, None]
+            return np.linalg.lstsq(x, y[kept] * np.sqrt(v[kept]), rcond=None)[0]
+
+        mean = flat["outcome"][0]
+        without = fit(mean, weight) + fit(parts.residual, parts.balancing)
+        moved = influence[~kept].sum(axis=0) / n_units / np.sqrt(1 - 1 / 20)
+        assert value - without == pytest.approx(moved, rel=1e-8, abs=1e-12)
+
+
+def test_a_function_of_the_dose_needs_no_weights(rng):
+    """A residual that the splines can follow is taken out exactly, whatever the weights."""
+    weight = np.ones(60)
+    parts = synthetic_parts(rng, 60, 5, weight)(weight)
+    shift = parts.basis @ np.arange(5.0)
+    one = curve_coefficients(parts, None)
+    other = curve_coefficients(parts._replace(residual=parts.residual + shift), None)
+    assert other[0] - one[0] == pytest.approx(np.arange(5.0))
+    assert other[1] == pytest.approx(one[1])
 
 
 def test_the_order_of_rows_reaches_no_number(table, found):
@@ -297,7 +344,9 @@ def test_balancing_removes_the_correlation_with_features(rng):
     roles = {"outcome": "y", "covariates": ["x1", "x2"]}
     study = study_of_indicator(table, table["dose"] > 3, None, "both", roles).canonical()
     nuisances = cross_fit_dose(study, table["dose"], study.folds(random_state=0), rng=rng)
-    balancing, _ = _balancing(nuisances, table.loc[study.units, "dose"].to_numpy(), np.ones(2000))
+    balancing, _ = balancing_weights(
+        nuisances, table.loc[study.units, "dose"].to_numpy(), np.ones(2000)
+    )
     x = table.loc[study.units, "x1"].to_numpy()
     dose = table.loc[study.units, "dose"].to_numpy()
     assert np.corrcoef(x, dose)[0, 1] > 0.3
