@@ -13,7 +13,7 @@ from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Estimate, Study
 from terracausal.study.study import EmbeddingRole
 
-_ARM = "in_arm"
+ARM = "in_arm"
 
 
 def multi_arm_effects(
@@ -77,11 +77,11 @@ def multi_arm_effects(
     ... ).terms
     ('1 − 0', '2 − 0')
     """
-    arms = _arms_of(table, treatment, reference, roles)
+    arms = arms_of(table, treatment, reference, roles)
     rng = random_generator(random_state)
     means: dict[Any, Ratio] = {}
     for arm in (reference, *arms):
-        study = _study_of(table, treatment, arm, embeddings, role, roles)
+        study = study_of_arm(table, treatment, arm, embeddings, role, roles)
         nuisances = cross_fit(study, random_state=rng, **(learners or {}))
         scores = doubly_robust_scores(study, nuisances)
         y, w, e, mu0, mu1 = (
@@ -112,7 +112,7 @@ def multi_arm_effects(
     )
 
 
-def _study_of(
+def study_of_arm(
     table: pd.DataFrame,
     treatment: str,
     arm: Any,
@@ -120,24 +120,28 @@ def _study_of(
     role: EmbeddingRole,
     roles: dict[str, Any],
 ) -> Study:
+    """Return the study of all units in which being in one arm is the treatment."""
     indicator = (table[treatment] == arm).astype(int)
-    study = Study(table.assign(**{_ARM: indicator}), treatment=_ARM, **roles)
+    study = Study(table.assign(**{ARM: indicator}), treatment=ARM, **roles)
     return study if embeddings is None else study.join(embeddings, role)
 
 
-def _arms_of(
+def arms_of(
     table: pd.DataFrame, treatment: str, reference: Any, roles: dict[str, Any]
 ) -> list[Any]:
-    """Return the labels but the reference, in a fixed order."""
+    """Return the labels but the reference, in a fixed order; refuse what cannot be compared."""
     if treatment not in table.columns:
         raise RoleError(
             f"The treatment column {treatment!r} is not in the table, which has "
             f"{list_some(table.columns, 12)}. Name one of these."
         )
     if "propensity" in roles:
-        raise RoleError("multi_arm_effects estimates the chance of each arm; leave out propensity.")
-    if _ARM in table.columns:
-        raise RoleError(f"The table already has a column {_ARM!r}. Rename it.")
+        raise RoleError(
+            "One `propensity` does not describe several arms. multi_arm_effects estimates the "
+            "chance of each; cross_predict_arms takes `propensities`, one for each arm."
+        )
+    if ARM in table.columns:
+        raise RoleError(f"The table already has a column {ARM!r}. Rename it.")
     missing = table[treatment].isna()
     if missing.any():
         raise RoleError(
