@@ -14,6 +14,7 @@ _DOORS = {
     "Chips": "imagery",
     "DRLearner": "effects",
     "EffectMixture": "mixtures",
+    "EncodedLearner": "effects",
     "Estimate": "study",
     "Folds": "study",
     "LinearDRLearner": "effects",
@@ -33,6 +34,7 @@ _DOORS = {
     "TLearner": "effects",
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
+    "TunedEffectLearner": "effects",
     "XLearner": "effects",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
@@ -42,8 +44,11 @@ _DOORS = {
     "check_overlap": "evaluation",
     "check_propensity": "evaluation",
     "choose_components": "mixtures",
+    "compare_learners": "effects",
     "compare_priorities": "evaluation",
+    "conformal_intervals": "effects",
     "cross_fit": "nuisance",
+    "cross_predict_arms": "effects",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
     "entropy_balancing": "effects",
@@ -82,13 +87,18 @@ if TYPE_CHECKING:
     from terracausal.datasets import load_dataset as load_dataset
     from terracausal.effects import CausalForest as CausalForest
     from terracausal.effects import DRLearner as DRLearner
+    from terracausal.effects import EncodedLearner as EncodedLearner
     from terracausal.effects import LinearDRLearner as LinearDRLearner
     from terracausal.effects import RLearner as RLearner
     from terracausal.effects import SLearner as SLearner
     from terracausal.effects import TLearner as TLearner
+    from terracausal.effects import TunedEffectLearner as TunedEffectLearner
     from terracausal.effects import XLearner as XLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.effects import bootstrap_effect as bootstrap_effect
+    from terracausal.effects import compare_learners as compare_learners
+    from terracausal.effects import conformal_intervals as conformal_intervals
+    from terracausal.effects import cross_predict_arms as cross_predict_arms
     from terracausal.effects import entropy_balancing as entropy_balancing
     from terracausal.effects import multi_arm_effects as multi_arm_effects
     from terracausal.effects import regression_adjustment as regression_adjustment

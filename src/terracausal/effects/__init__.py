@@ -6,6 +6,7 @@ from terracausal.effects.bootstrap import BootstrapEffect, bootstrap_effect
 from terracausal.effects.causal_forest import CausalForest
 from terracausal.effects.conformal import ConformalIntervals, conformal_intervals
 from terracausal.effects.dr_learner import DRLearner
+from terracausal.effects.encoded_learner import EncodedLearner
 from terracausal.effects.entropy_balancing import entropy_balancing, entropy_weights
 from terracausal.effects.learner import EffectLearner
 from terracausal.effects.linear_dr_learner import LinearDRLearner
@@ -25,6 +26,7 @@ __all__ = [
     "DRLearner",
     "EffectLearner",
     "EffectOrigin",
+    "EncodedLearner",
     "LearnerComparison",
     "LinearDRLearner",
     "RLearner",

@@ -121,7 +121,7 @@ def _fit_predict(
     learner: EffectLearner, study: Study, pair: Mask, train: Mask, test: Mask
 ) -> Floats:
     fitted = clone(learner).fit(study.subset(train & pair))
-    return fitted.predict(study.table.loc[test]).to_numpy()
+    return np.asarray(fitted.predict(study.table.loc[test]))
 
 
 def _check_pair(splits: list[tuple[Mask, Mask]], treated: Mask, words: str) -> None:
