@@ -15,6 +15,7 @@ _DOORS = {
     "Choices": "workflows",
     "DRLearner": "effects",
     "EffectMixture": "mixtures",
+    "EncodedLearner": "effects",
     "Estimate": "study",
     "Folds": "study",
     "ImageNuisanceLearner": "nuisance",
@@ -35,6 +36,7 @@ _DOORS = {
     "TLearner": "effects",
     "TargetingResult": "evaluation",
     "TrainedEncoder": "encoders",
+    "TunedEffectLearner": "effects",
     "XLearner": "effects",
     "analyze_confounding": "workflows",
     "average_effect": "effects",
@@ -47,9 +49,12 @@ _DOORS = {
     "choose_components": "mixtures",
     "choose_network": "nuisance",
     "compare_choices": "workflows",
+    "compare_learners": "effects",
     "compare_priorities": "evaluation",
     "component_profile": "interpret",
+    "conformal_intervals": "effects",
     "cross_fit": "nuisance",
+    "cross_predict_arms": "effects",
     "dose_response": "effects",
     "doubly_robust_scores": "nuisance",
     "embed": "encoders",
@@ -92,13 +97,18 @@ if TYPE_CHECKING:
     from terracausal.datasets import load_dataset as load_dataset
     from terracausal.effects import CausalForest as CausalForest
     from terracausal.effects import DRLearner as DRLearner
+    from terracausal.effects import EncodedLearner as EncodedLearner
     from terracausal.effects import LinearDRLearner as LinearDRLearner
     from terracausal.effects import RLearner as RLearner
     from terracausal.effects import SLearner as SLearner
     from terracausal.effects import TLearner as TLearner
+    from terracausal.effects import TunedEffectLearner as TunedEffectLearner
     from terracausal.effects import XLearner as XLearner
     from terracausal.effects import average_effect as average_effect
     from terracausal.effects import bootstrap_effect as bootstrap_effect
+    from terracausal.effects import compare_learners as compare_learners
+    from terracausal.effects import conformal_intervals as conformal_intervals
+    from terracausal.effects import cross_predict_arms as cross_predict_arms
     from terracausal.effects import dose_response as dose_response
     from terracausal.effects import entropy_balancing as entropy_balancing
     from terracausal.effects import multi_arm_effects as multi_arm_effects

@@ -19,6 +19,7 @@ from terracausal.effects import (
     RLearner,
     SLearner,
     TLearner,
+    TunedEffectLearner,
     XLearner,
     origin_of,
 )
@@ -34,12 +35,16 @@ LEARNERS = {
     "s": SLearner(random_state=0),
     "t": TLearner(random_state=0),
     "x": XLearner(n_folds=2, random_state=0),
+    "tuned": TunedEffectLearner({"T": TLearner(), "S": SLearner()}, n_folds=2, random_state=0),
     "forest": CausalForest(n_trees=20, random_state=0),
 }
 EXACT = {name: learner for name, learner in LEARNERS.items() if name != "forest"}
 # S and T learn outcomes at once where the propensity is known; few clusters are too few for least
 # squares before there are any folds
 INNER_FOLDS = {k: v for k, v in LEARNERS.items() if k not in ("s", "t", "linear dr")}
+# the candidates of a tuned learner have features of their own
+WITH_FEATURES = {k: v for k, v in LEARNERS.items() if k != "tuned"}
+REDUCING = {k: v for k, v in EXACT.items() if k not in ("dr with least squares", "tuned")}
 
 
 def each(learners):
@@ -138,11 +143,15 @@ def test_unfitted(learner, table):
 def test_without_features(learner, table):
     with pytest.raises(RoleError, match=r"needs at least one feature; the study has 0 covariates"):
         clone(learner).fit(study_of(table, covariates=[]))
+
+
+@each(WITH_FEATURES)
+def test_without_features_in_use(learner, table):
     with pytest.raises(RoleError, match=r"use='embeddings' keeps none"):
         clone(learner).set_params(use="embeddings").fit(study_of(table))
 
 
-@every_learner
+@each(WITH_FEATURES)
 def test_unknown_use(learner, study):
     with pytest.raises(ValueError, match=r"`use` must be .* got 'pixels'"):
         clone(learner).set_params(use="pixels").fit(study)
@@ -408,7 +417,7 @@ def test_an_effect_learner_is_a_regressor(kind, study):
         kind(effect_learner=LogisticRegression()).fit(study)
 
 
-@each({k: v for k, v in EXACT.items() if k != "dr with least squares"})
+@each(REDUCING)
 def test_components_of_embeddings(learner, table, rng):
     embeddings = pd.DataFrame(rng.normal(size=(80, 30)) @ rng.normal(size=(30, 30))).add_prefix("e")
     study = study_of(table).join(embeddings, "modifier")
@@ -423,7 +432,7 @@ def test_components_of_embeddings(learner, table, rng):
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [*((name, True) for name in EXACT if name != "dr with least squares"), ("t", False)],
+    [*((name, True) for name in REDUCING), ("t", False)],
 )
 def test_strata_with_other_shares_do_not_confound(name, known, rng):
     # the outcome is higher by 5 where more are treated; the effect is 1 everywhere

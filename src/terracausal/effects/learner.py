@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
@@ -15,11 +16,13 @@ from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import RoleError
 from terracausal.effects.cross_prediction import predict_folds, repeated_folds
 from terracausal.effects.origin import EffectOrigin, with_origin, with_repeats
+from terracausal.imagery import Chips
 from terracausal.nuisance.components import ColumnComponents, check_components
 from terracausal.study import Folds, Study
 from terracausal.study.features import EffectFeatures
 
 Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
 
 
 class EffectLearner(BaseEstimator):
@@ -98,6 +101,7 @@ class EffectLearner(BaseEstimator):
         study: Study,
         folds: Folds | Sequence[Folds] | None = None,
         *,
+        chips: Chips | None = None,
         n_repeats: int = 1,
         n_jobs: int = 1,
     ) -> "pd.Series[float]":
@@ -112,6 +116,8 @@ class EffectLearner(BaseEstimator):
         folds : Folds or sequence of Folds, default=None
             None takes 5 folds of whole clusters, seeded with the learner's `random_state`. A
             sequence has the folds of each repeat.
+        chips : Chips, default=None
+            Handed to `fit` and `predict` of learners that read them.
         n_repeats : int, default=1
             Repeats over other folds, drawn as the first were (with their blocks and buffers).
         n_jobs : int, default=1
@@ -124,11 +130,16 @@ class EffectLearner(BaseEstimator):
             first, which carries the others: `repeats_of` returns them one by one, each to be ranked
             within its own folds, and `mean_of_repeats` their mean, for maps.
         """
-        seed = getattr(self, "random_state", None)
-        runs = []
+        reads = "chips" in signature(self.fit).parameters
+        if reads is (chips is None):
+            raise TypeError(
+                f"{type(self).__name__} reads {'chips: give chips=' if reads else 'no chips'}."
+            )
+        given = () if chips is None else (chips,)
+        seed, runs = getattr(self, "random_state", None), []
         for part in repeated_folds(study, folds, n_repeats, seed):
             effects = predict_folds(
-                study, part, partial(_fit_predict, self, study), type(self).__name__, n_jobs
+                study, part, partial(_fit_predict, self, study, given), type(self).__name__, n_jobs
             )
             labels = part.labels.loc[study.units]
             runs.append(with_origin(effects, EffectOrigin(repr(self), folds=labels)))
@@ -153,10 +164,10 @@ class EffectLearner(BaseEstimator):
 
 
 def _fit_predict(
-    learner: EffectLearner, study: Study, train: NDArray[np.bool_], test: NDArray[np.bool_]
+    learner: Any, study: Study, given: tuple[Chips, ...], train: Mask, test: Mask
 ) -> Floats:
-    fitted = clone(learner).fit(study.subset(train))
-    return fitted.predict(study.table.loc[test]).to_numpy()
+    fitted = clone(learner).fit(study.subset(train), *given)
+    return np.asarray(fitted.predict(study.table.loc[test], *given))
 
 
 def check_outcome_varies(study: Study) -> None:

@@ -84,7 +84,7 @@ def multi_arm_effects(
     ... ).terms
     ('1 − 0', '2 − 0')
     """
-    arms = _arms_of(table, treatment, reference, roles)
+    arms = arms_of(table, treatment, reference, roles)
     rng = random_generator(random_state)
     means: dict[Any, Ratio] = {}
     for arm in (reference, *arms):
@@ -126,12 +126,16 @@ def multi_arm_effects(
     )
 
 
-def _arms_of(
+def arms_of(
     table: pd.DataFrame, treatment: str, reference: Any, roles: dict[str, Any]
 ) -> list[Any]:
     """Return the labels but the reference, in a fixed order."""
     check_treatment_column(
-        table, treatment, roles, "multi_arm_effects estimates the chance of each arm"
+        table,
+        treatment,
+        roles,
+        "One `propensity` does not describe several arms (multi_arm_effects estimates the chance "
+        "of each, cross_predict_arms takes `propensities`)",
     )
     arms = sorted(table[treatment].unique(), key=str)
     if len(arms) < 2 or reference not in arms:

@@ -524,7 +524,7 @@ class Study:
             check_positive("buffer_m", buffer_m)
             buffered = buffered_units(lon_lat, labels, n_folds, buffer_m)
             table["n_buffered"] = buffered.sum(axis=0)
-        drawn = {"n_folds": n_folds, "block_m": block_m, "buffer_m": buffer_m}
+        drawn: dict[str, Any] = {"n_folds": n_folds, "block_m": block_m, "buffer_m": buffer_m}
         drawn["overlapping"] = overlapping
         folds = Folds(pd.Series(labels, index=ordered.units, name="fold"), table, buffered, drawn)
         check_arms(folds, treatment)
