@@ -19,6 +19,7 @@ from terracausal.plotting.grouped_effects import plot_grouped_effects
 from terracausal.plotting.intervals import plot_intervals
 from terracausal.plotting.overlap import plot_overlap
 from terracausal.plotting.permutations import plot_permutations
+from terracausal.plotting.targeted_map import plot_targeted_map
 from terracausal.plotting.targeting import plot_targeting_curve
 from terracausal.plotting.trimmed_map import plot_trimmed_map
 
@@ -35,6 +36,7 @@ __all__ = [
     "plot_intervals",
     "plot_overlap",
     "plot_permutations",
+    "plot_targeted_map",
     "plot_targeting_curve",
     "plot_trimmed_map",
     "stretch_chips",
