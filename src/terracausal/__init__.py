@@ -50,6 +50,7 @@ _DOORS = {
     "choose_network": "nuisance",
     "compare_choices": "workflows",
     "compare_learners": "effects",
+    "compare_policies": "evaluation",
     "compare_priorities": "evaluation",
     "component_profile": "interpret",
     "conformal_intervals": "effects",
@@ -75,6 +76,8 @@ _DOORS = {
     "simulate_study": "simulate",
     "spatial_autocorrelation": "evaluation",
     "split_sample_inference": "evaluation",
+    "target_sites": "evaluation",
+    "targeting_curve": "evaluation",
     "treat_within_budget": "evaluation",
     "wild_cluster_bootstrap": "study",
 }
@@ -129,6 +132,7 @@ if TYPE_CHECKING:
     from terracausal.evaluation import check_balance as check_balance
     from terracausal.evaluation import check_overlap as check_overlap
     from terracausal.evaluation import check_propensity as check_propensity
+    from terracausal.evaluation import compare_policies as compare_policies
     from terracausal.evaluation import compare_priorities as compare_priorities
     from terracausal.evaluation import grouped_effects as grouped_effects
     from terracausal.evaluation import image_heterogeneity_test as image_heterogeneity_test
@@ -137,6 +141,8 @@ if TYPE_CHECKING:
     from terracausal.evaluation import rank_weighted_effect as rank_weighted_effect
     from terracausal.evaluation import spatial_autocorrelation as spatial_autocorrelation
     from terracausal.evaluation import split_sample_inference as split_sample_inference
+    from terracausal.evaluation import target_sites as target_sites
+    from terracausal.evaluation import targeting_curve as targeting_curve
     from terracausal.evaluation import treat_within_budget as treat_within_budget
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips

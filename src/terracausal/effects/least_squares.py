@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal.nuisance import Scores
-from terracausal.study import Dependence, Estimate
-from terracausal.study.jackknife import jackknife_regression
+from terracausal.study import Dependence, Estimate, UnitFrame
+from terracausal.study.jackknife import ALONE, jackknife_regression
+from terracausal.study.standard_errors import group_sums
 
 Floats = NDArray[np.floating[Any]]
 _RANK = 1e-10
@@ -72,18 +73,14 @@ def regression_estimate(
     Estimate
     """
     frame, n_units = scores.frame, scores.n_units
-    kind = ("hc" if frame.cluster is None else "cluster") if dependence is None else dependence.kind
+    kind = dependence_kind(frame, dependence)
     check_rank(design, scores.weight, list(terms))
     codes = frame.cluster_codes if kind == "cluster" else None
     if codes is not None and codes.max() < 1:
         raise RoleError("A clustered standard error needs at least 2 clusters; the scores have 1.")
     coefficients, moves = jackknife_regression(design, y, scores.weight, codes)
     influence = n_units * moves
-    # the jackknife has its own small-sample correction; undo the factor of `Estimate`
-    if codes is not None:
-        influence *= np.sqrt(1 - 1 / (codes.max() + 1))
-    elif kind == "hc":
-        influence *= np.sqrt(1 - len(terms) / n_units)
+    influence *= _undo_factor(kind, codes, n_units, len(terms))
     return Estimate(
         coefficients,
         influence,
@@ -95,3 +92,65 @@ def regression_estimate(
         scores.notes,
         n_parameters=len(terms),
     )
+
+
+def dependence_kind(frame: UnitFrame, dependence: Dependence | None) -> str:
+    """Return which standard error is meant; None clusters where there are clusters."""
+    if dependence is None:
+        return "hc" if frame.cluster is None else "cluster"
+    return dependence.kind
+
+
+def leave_out_factor(
+    member: Floats, frame: UnitFrame, dependence: Dependence | None, n_parameters: int
+) -> Floats:
+    """Return the factor on influence values of group means that makes their errors HC3.
+
+    The mean of a group moves by ``sum v r / (mass - mass of the cluster)`` when a cluster is left
+    out, where the influence values say ``sum v r / mass``. The difference matters as soon as a
+    group consists of few clusters.
+
+    Parameters
+    ----------
+    member : ndarray of shape (n_units, n_groups)
+        Weight of each unit in each group.
+    frame : UnitFrame
+    dependence : Dependence or None
+        Kinds other than "cluster" and "hc" leave influence values as they are.
+    n_parameters : int
+        As in the estimate that is made of them.
+
+    Returns
+    -------
+    ndarray of shape (n_units, n_groups)
+        1 where a unit is not in a group.
+
+    Raises
+    ------
+    RoleError
+        A group consists of one cluster, or one unit where units are independent.
+    """
+    kind = dependence_kind(frame, dependence)
+    if kind not in ("cluster", "hc"):
+        return np.ones_like(member)
+    codes = frame.cluster_codes if kind == "cluster" else None
+    own = member if codes is None else group_sums(member, codes, int(codes.max()) + 1)[codes]
+    mass = member.sum(axis=0)
+    alone = np.flatnonzero((own >= ALONE * mass).any(axis=0)) + 1
+    if len(alone):
+        what = "units" if codes is None else "clusters"
+        raise RoleError(
+            f"Each group needs at least 2 {what} for a standard error; groups "
+            f"{list_some(alone)} of {len(mass)} have 1. Use fewer groups."
+        )
+    factor = np.where(member > 0, mass / (mass - own), 1.0)
+    return np.asarray(factor * _undo_factor(kind, codes, len(member), n_parameters))
+
+
+def _undo_factor(
+    kind: str, codes: NDArray[np.int64] | None, n_units: int, n_parameters: int
+) -> float:
+    """Return what takes back the factor of `Estimate`, as the jackknife has its own."""
+    if codes is not None:
+        return float(np.sqrt(1 - 1 / (codes.max() + 1)))
+    return float(np.sqrt(1 - n_parameters / n_units)) if kind == "hc" else 1.0

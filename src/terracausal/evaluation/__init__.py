@@ -10,6 +10,7 @@ from terracausal.evaluation.image_heterogeneity import (
 )
 from terracausal.evaluation.overlap import OverlapCheck, check_overlap
 from terracausal.evaluation.policies import policy_value, treat_within_budget
+from terracausal.evaluation.policy_comparison import PolicyComparison, compare_policies
 from terracausal.evaluation.policy_tree import LearnedPolicy, learn_policy
 from terracausal.evaluation.priority_comparison import (
     PriorityComparison,
@@ -27,6 +28,7 @@ from terracausal.evaluation.split_sample import (
     SplitSampleInference,
     split_sample_inference,
 )
+from terracausal.evaluation.targeted_sites import TargetedSites, target_sites
 from terracausal.evaluation.targeting import TargetingResult, rank_weighted_effect
 from terracausal.evaluation.trimming import TrimmedUnits, trimmed_units
 
@@ -38,10 +40,12 @@ __all__ = [
     "ImageHeterogeneityTest",
     "LearnedPolicy",
     "OverlapCheck",
+    "PolicyComparison",
     "PriorityComparison",
     "PropensityCheck",
     "SpatialAutocorrelation",
     "SplitSampleInference",
+    "TargetedSites",
     "TargetingResult",
     "TrimmedUnits",
     "best_linear_projection",
@@ -49,6 +53,7 @@ __all__ = [
     "check_balance",
     "check_overlap",
     "check_propensity",
+    "compare_policies",
     "compare_priorities",
     "grouped_effects",
     "image_heterogeneity_test",
@@ -58,6 +63,7 @@ __all__ = [
     "residuals_of",
     "spatial_autocorrelation",
     "split_sample_inference",
+    "target_sites",
     "targeting_curve",
     "treat_within_budget",
     "trimmed_units",

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
+from terracausal.effects.least_squares import leave_out_factor
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate
@@ -225,20 +226,22 @@ def difference_of_means(
         Columns lowest and highest, one row per column of the table.
     """
     x, v = table.to_numpy(dtype=np.float64), scores.weight
+    n_parameters = len(members)
+    weights = v[:, None] * np.column_stack(members)
+    factor = leave_out_factor(weights, scores.frame, dependence, n_parameters)
     means, influences = [], []
-    for member in members:
-        own = v * member
+    for own, scale in zip(weights.T, factor.T, strict=True):
         mean = own @ x / own.sum()
         means.append(mean)
-        influences.append(len(x) * own[:, None] * (x - mean) / own.sum())
+        influences.append(len(x) * (scale * own)[:, None] * (x - mean) / own.sum())
     estimate = Estimate(
         means[1] - means[0],
         influences[1] - influences[0],
         scores.frame,
         tuple(table.columns),
         "mean of the highest group less that of the lowest",
-        "weighted means",
+        "weighted means, HC3",
         dependence,
-        n_parameters=2,
+        n_parameters=n_parameters,
     )
     return estimate, pd.DataFrame({"lowest": means[0], "highest": means[1]}, index=table.columns)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
+from terracausal.effects.least_squares import leave_out_factor
 from terracausal.evaluation.priorities import Priority
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate
@@ -35,35 +36,6 @@ def cut_groups(share: Floats, n_groups: int) -> NDArray[np.int64]:
     return np.minimum((share * n_groups).astype(np.int64), n_groups - 1)
 
 
-def group_means(
-    score: Floats, group: NDArray[np.int64], weight: Floats, n_groups: int
-) -> tuple[Floats, Floats]:
-    """Return the mean score of each group and its influence values.
-
-    Parameters
-    ----------
-    score, weight : ndarray of shape (n_units,)
-    group : ndarray of shape (n_units,)
-        Codes from 0 to n_groups - 1.
-    n_groups : int
-
-    Returns
-    -------
-    means : ndarray of shape (n_groups,)
-    influence : ndarray of shape (n_units, n_groups)
-
-    Examples
-    --------
-    >>> one = np.ones(4)
-    >>> group_means(np.arange(4.0), np.array([0, 0, 1, 1]), one, 2)[0].tolist()
-    [0.5, 2.5]
-    """
-    member = weight[:, None] * (group[:, None] == np.arange(n_groups))
-    mass = member.sum(axis=0)
-    means = member.T @ score / mass
-    return means, len(score) * member * (score[:, None] - means) / mass
-
-
 def group_estimates(
     scores: Scores,
     group: NDArray[np.int64],
@@ -89,7 +61,11 @@ def group_estimates(
         Groups; the highest less the lowest; all units; each group less the one below.
     """
     score, v = scores.score.to_numpy(), scores.weight
-    means, influence = group_means(score, group, v, n_groups)
+    member = v[:, None] * (group[:, None] == np.arange(n_groups))
+    mass = member.sum(axis=0)
+    means = member.T @ score / mass
+    influence = len(score) * member * (score[:, None] - means) / mass
+    influence *= leave_out_factor(member, scores.frame, dependence, n_groups)
     average = np.average(score, weights=v)
     shift = (v * (score - average) / v.mean())[:, None]
     influence = shift + widening * (influence - shift)
@@ -99,7 +75,7 @@ def group_estimates(
         scores.frame,
         tuple(f"group {g + 1}" for g in range(n_groups)),
         "average effects of groups by rising priority",
-        "means of doubly robust scores",
+        "means of doubly robust scores, HC3",
         dependence,
         (*scores.assumptions, "the priority was made without the outcomes of these units"),
         scores.notes,

@@ -287,11 +287,13 @@ def grouped_effects(
     LeakageError
         The priority was fitted on the units that evaluate it.
     RoleError
-        A group is empty or has one arm only, or the priority is constant.
+        A group is empty, has one arm or one cluster only, or the priority is constant.
 
     Notes
     -----
-    Chernozhukov, Demirer, Duflo & Fernández-Val (2025), Econometrica 93(4), section 3. The joint
+    Chernozhukov, Demirer, Duflo & Fernández-Val (2025), Econometrica 93(4), section 3. Standard
+    errors are HC3 (with clusters, the jackknife over clusters), as in `best_linear_projection`,
+    since groups often consist of few clusters. The joint
     band is the sup-t band from Gaussian multipliers of the influence values, and the order is
     tested by the largest fall between neighbours against its distribution where all are equal.
 

@@ -182,21 +182,44 @@ def treat_within_budget(
     >>> treat_within_budget(scores, [0.3, 0.1, 0.1, 0.9], 0.75).tolist()
     [1.0, 0.5, 0.5, 1.0]
     """
-    if not 0 <= budget <= 1:
-        raise ValueError(f"`budget` must be a share from 0 to 1; got {budget!r}.")
+    check_budget(budget)
     found = read_priority(scores, priority, rank_within)
     v = scores.weight
     folds = np.zeros(scores.n_units) if found.folds is None else found.folds
     chance = np.zeros(scores.n_units)
     for label in np.unique(folds):
         own = folds == label
-        chance[own] = _spend(found.values[own], v[own], budget)
+        chance[own] = spend_budget(found.values[own], v[own], budget)
     policy = pd.Series(chance, index=scores.units, name="policy")
     return policy if found.origin is None else with_origin(policy, found.origin)
 
 
-def _spend(priority: Floats, weight: Floats, budget: float) -> Floats:
-    """Return chances of shape (n_units,) that use the share `budget` of the weight."""
+def check_budget(budget: float) -> float:
+    """Return `budget` if it is a share from 0 to 1."""
+    if not 0 <= budget <= 1:
+        raise ValueError(f"`budget` must be a share from 0 to 1; got {budget!r}.")
+    return float(budget)
+
+
+def spend_budget(priority: Floats, weight: Floats, budget: float) -> Floats:
+    """Return the chances of treatment that spend a budget on the highest priorities.
+
+    Parameters
+    ----------
+    priority, weight : ndarray of shape (n_units,)
+    budget : float
+        Share of the weight.
+
+    Returns
+    -------
+    ndarray of shape (n_units,)
+        Units that tie where the budget ends share what is left.
+
+    Examples
+    --------
+    >>> spend_budget(np.array([1.0, 3.0, 2.0]), np.ones(3), 0.5).tolist()
+    [0.0, 1.0, 0.5]
+    """
     tie = np.unique(-priority, return_inverse=True)[1].reshape(-1)
     mass = np.bincount(tie, weights=weight)
     before = np.cumsum(mass) - mass

@@ -112,10 +112,15 @@ def read_priority(
 
 def align(scores: Scores, values: Any, name: str) -> Any:
     """Return the rows of a Series or table in the order of the scores."""
+    return align_units(scores.units, values, name)
+
+
+def align_units(units: pd.Index, values: Any, name: str) -> Any:
+    """Return the rows of a Series or table for `units`; it may have more of them."""
     check_unique(f"The index of `{name}` (the unit keys)", values.index)
     # trimming leaves fewer units in the scores than there were
-    check_same_index(name, values.index.intersection(scores.units), scores.units)
-    return values.loc[scores.units]
+    check_same_index(name, values.index.intersection(units), units)
+    return values.loc[units]
 
 
 def refuse_seen(scores: Scores, values: "pd.Series[Any]", name: str) -> None:

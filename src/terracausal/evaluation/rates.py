@@ -8,13 +8,18 @@ of all; ``AUTOC = mean TOC(q)`` and ``QINI = mean q TOC(q)`` over the units. Uni
 priority share their mean score. Conventions are those of grf 2.6.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from terracausal._foundation.checks import check_choice
+
 Floats = NDArray[np.floating[Any]]
+# a function of shares treated returns how much the curve counts there
+Target = Literal["AUTOC", "QINI"] | Callable[[Floats], Any]
 _CELLS_AT_ONCE = 4_000_000
 
 
@@ -54,8 +59,30 @@ class Ranking:
         return cls(order, score[order], np.flatnonzero(is_start))
 
 
+def check_target(target: Target) -> str:
+    """Return the name of a target; refuse an unknown one, and a function that is not one of shares.
+
+    Examples
+    --------
+    >>> check_target(np.sqrt)
+    'sqrt'
+    """
+    if not callable(target):
+        return check_choice("target", target, ("AUTOC", "QINI"))
+    shares = np.linspace(0.001, 1, 11)
+    found = np.asarray(target(shares), dtype=np.float64)
+    if found.shape != shares.shape or not np.isfinite(found).all():
+        raise ValueError(
+            "`target` must be 'AUTOC', 'QINI', or a function that returns a finite weight for each "
+            f"of an array of shares in (0, 1]; for {len(shares)} shares it returned shape "
+            f"{found.shape} with {int((~np.isfinite(found)).sum())} values not finite."
+        )
+    name = getattr(target, "__name__", type(target).__name__)
+    return "weighted" if name == "<lambda>" else str(name)
+
+
 def rate_and_curve(
-    ranking: Ranking, weight: Floats, target: str, fractions: Floats
+    ranking: Ranking, weight: Floats, target: Target, fractions: Floats
 ) -> tuple[Floats, Floats]:
     """Return the RATE and the targeting curve, for many sets of unit weights at once.
 
@@ -64,7 +91,8 @@ def rate_and_curve(
     ranking : Ranking
     weight : ndarray of shape (n_draws, n_units)
         Unit weights in the original order of units; 0 leaves a unit out.
-    target : {"AUTOC", "QINI"}
+    target : {"AUTOC", "QINI"} or callable
+        A function of shares in (0, 1] says how much the curve counts at each.
     fractions : ndarray of shape (n_fractions,)
         Shares of the population at which the curve is given.
 
@@ -81,7 +109,7 @@ def rate_and_curve(
 
 
 def _rate_block(
-    ranking: Ranking, weight: Floats, target: str, fractions: Floats
+    ranking: Ranking, weight: Floats, target: Target, fractions: Floats
 ) -> tuple[Floats, Floats]:
     v = weight[:, ranking.order]
     sums = v * ranking.score
@@ -96,6 +124,10 @@ def _rate_block(
     step = v / everyone
     if target == "QINI":
         step = step * mass / everyone
+    elif callable(target):
+        # before the first unit with weight the share is 0, where functions may be infinite
+        share = np.where(mass > 0, mass / everyone, 1.0)
+        step = step * np.asarray(target(share), dtype=np.float64)
     rate = np.sum(curve * step, axis=1)
     # a unit may be used in part, which makes the cumulative sum linear between units
     at = [

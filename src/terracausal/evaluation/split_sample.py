@@ -352,10 +352,13 @@ class _Work(NamedTuple):
             if "random_state" in learner.get_params() and learner.random_state is None:
                 learner.set_params(random_state=draw_seed(rng))
             proxy = learner.cross_predict(self.study, folds)
-            scores = self.scores
-            if scores is None:
+            if self.scores is None:
                 nuisances = cross_fit(self.study, folds, random_state=rng)
                 scores = doubly_robust_scores(self.study, nuisances)
+            else:
+                # repeats take turns, since the result is a median anyway
+                runs = (self.scores, *self.scores.repeats)
+                scores = runs[number % len(runs)]
             label = folds.labels.loc[scores.units].to_numpy()
             return [self._main(scores, proxy, label == half, rng) for half in (0, 1)]
         except Exception as error:

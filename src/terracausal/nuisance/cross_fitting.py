@@ -239,8 +239,8 @@ def repeat_cross_fit(
 ) -> Nuisances:
     """Run `cross_fit` several times with other folds and seeds.
 
-    `doubly_robust_scores` and `average_effect` then take the median over the repeats, and count
-    their spread in the standard error. Whatever else is done with the scores uses the first repeat.
+    `average_effect` and everything in `evaluation` that takes scores then give the median over the
+    repeats, and count their spread in the standard error.
 
     Parameters
     ----------

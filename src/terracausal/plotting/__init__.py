@@ -21,6 +21,7 @@ from terracausal.plotting.intervals import plot_intervals
 from terracausal.plotting.overlap import plot_overlap
 from terracausal.plotting.permutations import plot_permutations
 from terracausal.plotting.specification_curve import plot_specification_curve
+from terracausal.plotting.targeted_map import plot_targeted_map
 from terracausal.plotting.targeting import plot_targeting_curve
 from terracausal.plotting.trimmed_map import plot_trimmed_map
 from terracausal.plotting.unit_intervals import plot_unit_intervals
@@ -42,6 +43,7 @@ __all__ = [
     "plot_overlap",
     "plot_permutations",
     "plot_specification_curve",
+    "plot_targeted_map",
     "plot_targeting_curve",
     "plot_trimmed_map",
     "plot_unit_intervals",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from terracausal._foundation.errors import RoleError
 
 Floats = NDArray[np.floating[Any]]
-_ALONE = 1 - 1e-9
+ALONE = 1 - 1e-9
 
 
 def jackknife_regression(
@@ -65,14 +65,14 @@ def _moves_by_cluster(q: Floats, residual: Floats, cluster: NDArray[np.int64]) -
     for g, part in enumerate(parts):
         own = q[part].T @ q[part]
         alone[g] = np.linalg.eigvalsh(own)[-1]
-        if alone[g] <= _ALONE:
+        if alone[g] <= ALONE:
             moves[part] = np.linalg.solve(identity - own, moves[part].T).T
     _check_leverage(alone, "cluster")
     return moves
 
 
 def _check_leverage(leverage: Floats, what: str) -> None:
-    alone = int((leverage > _ALONE).sum())
+    alone = int((leverage > ALONE).sum())
     if alone:
         raise RoleError(
             f"A coefficient must be known from at least 2 {what}s; {alone} of {len(leverage)} "

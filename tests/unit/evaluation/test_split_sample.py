@@ -65,13 +65,16 @@ def test_one_halving_matches_regressions_on_each_half(study, scores):
         np.testing.assert_allclose(found.estimates[split, 2:5], [*groups, groups[1] - groups[0]])
         gap = own["z"][high].mean() - own["z"][~high].mean()
         assert found.estimates[split, 5] == pytest.approx(gap)
-        # errors of a regression on groups, clustered, with G / (G - 1)
-        design = np.column_stack([~high, high]).astype(float)
-        codes = pd.factorize(own["cluster"])[0]
-        residual = score.to_numpy() - design @ groups
-        sums = pd.DataFrame(design * residual[:, None] / design.sum(axis=0)).groupby(codes).sum()
-        n = codes.max() + 1
-        expected = np.sqrt((sums**2).sum() * n / (n - 1))
+        # errors of leaving out one cluster at a time
+        cluster, n = own["cluster"].to_numpy(), own["cluster"].nunique()
+        moves = [
+            [
+                score[kept & part].mean() - mean
+                for part, mean in zip((~high, high), groups, strict=True)
+            ]
+            for kept in (cluster != c for c in np.unique(cluster))
+        ]
+        expected = np.sqrt(np.sum(np.square(moves), axis=0))
         np.testing.assert_allclose(found.errors[split, 2:4], expected)
         assert found.degrees_of_freedom[split] == n - 1
     assert found.terms[-1] == "z"
