@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAIVE = "no adjustment"
+STRATA = "strata only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +72,23 @@ class SpecificationComparison(Diagnostic):
             parts.append(row)
         return pd.concat(parts, ignore_index=True)
 
+    @property
+    def first_name(self) -> str:
+        """The least adjusted specification."""
+        return next(iter(self.estimates))
+
     def moved(self) -> Estimate | None:
-        """Return the headline less the unadjusted difference, or None where one is missing."""
-        naive, headline = self.estimates.get(NAIVE), self.estimates.get(self.headline_name)
-        if naive is None or headline is None or naive is headline:
+        """Return the headline less the least adjusted estimate, or None where they are one."""
+        if self.first_name == self.headline_name:
             return None
-        return headline - naive
+        return self.estimates[self.headline_name] - self.estimates[self.first_name]
 
     def headline(self) -> str:
         """Return in plain words how far the adjustment moves the estimate."""
         moved = self.moved()
         if moved is None:
             return "There is one estimate only, and nothing to compare it with."
-        naive, adjusted = self.estimates[NAIVE], self.estimates[self.headline_name]
+        naive, adjusted = self.estimates[self.first_name], self.estimates[self.headline_name]
         low, high = moved.confint()[0]
         decimals = decimals_for(float(high - low))
         first, last, gap, low_text, high_text = (
@@ -95,8 +100,9 @@ class SpecificationComparison(Diagnostic):
             if low > 0 or high < 0
             else "which the data do not tell from no change"
         )
+        before = "Without any adjustment" if self.first_name == NAIVE else f"With {self.first_name}"
         return (
-            f"Without any adjustment the two groups differ by {first}; adjusted for "
+            f"{before}, the two groups differ by {first}; adjusted for "
             f"{self.headline_name.split(' (')[0]} the effect is {last}. The adjustment moves the "
             f"estimate by {gap} (95% interval {low_text} to {high_text}), {settled}."
         )
@@ -127,7 +133,7 @@ class SpecificationComparison(Diagnostic):
         if moved is not None:
             low, high = moved.confint(level)[0]
             lines.append(
-                f"  {self.headline_name} less {NAIVE}: {moved.value[0]:.4f} (std. error "
+                f"  {self.headline_name} less {self.first_name}: {moved.value[0]:.4f} (std. error "
                 f"{moved.std_error[0]:.4f}), {level:.0%} interval {low:.4f} to {high:.4f}"
             )
         lines += [f"  note        {note}" for note in self.notes]
