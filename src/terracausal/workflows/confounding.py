@@ -307,7 +307,7 @@ def run_confounding(plan: AnalysisPlan, target: Target = "all") -> ConfoundingAn
         scores,
         nuisances[last.name],
         plan.source.chips,
-        (f"Images enter through {plan.source.describe()}", *comparison.notes),
+        comparison.refused,
     )
 
 
@@ -361,10 +361,11 @@ def _estimate(
     naive = average_effect(scores, method="difference_in_means", **error)
     last = specifications[-1].name
     headline = last if last in estimates else f"{last} (overlap-weighted)"
+    through = f"images enter through {plan.source.describe()}"
     found = {NAIVE if plan.study.strata is None else STRATA: naive, **estimates, **beside}
     if headline in beside or poor:
         _warn(headline in beside, scores)
-    return SpecificationComparison(found, headline, tuple(notes)), scores
+    return SpecificationComparison(found, headline, tuple(notes), (through,)), scores
 
 
 def _is_poor(scores: Scores) -> bool:

@@ -1,6 +1,6 @@
 """The same effect, adjusted for more and more: estimates side by side."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +27,10 @@ class SpecificationComparison(Diagnostic):
         By specification, the least adjusted first.
     headline_name : str
         The specification that counts.
-    notes : tuple of str, default=()
+    refused : tuple of str, default=()
         Estimates that were refused, and why.
+    notes : tuple of str, default=()
+        How the estimates were made.
 
     Examples
     --------
@@ -44,7 +46,8 @@ class SpecificationComparison(Diagnostic):
 
     estimates: dict[str, Estimate]
     headline_name: str
-    notes: tuple[str, ...] = field(default=())
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     title = "What the images change"
 
@@ -136,7 +139,7 @@ class SpecificationComparison(Diagnostic):
                 f"  {self.headline_name} less {self.first_name}: {moved.value[0]:.4f} (std. error "
                 f"{moved.std_error[0]:.4f}), {level:.0%} interval {low:.4f} to {high:.4f}"
             )
-        lines += [f"  note        {note}" for note in self.notes]
+        lines += [f"  note        {note}" for note in (*self.refused, *self.notes)]
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
