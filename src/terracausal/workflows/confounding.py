@@ -29,7 +29,11 @@ from terracausal.study.estimate import FEW_CLUSTERS
 from terracausal.workflows.adjusting import Specification, form_scores, predict_nuisances
 from terracausal.workflows.options import read_options
 from terracausal.workflows.planning import AnalysisPlan, plan_analysis
-from terracausal.workflows.specification_comparison import NAIVE, SpecificationComparison
+from terracausal.workflows.specification_comparison import (
+    NAIVE,
+    STRATA,
+    SpecificationComparison,
+)
 from terracausal.workflows.steps import LOG
 
 if TYPE_CHECKING:
@@ -303,7 +307,7 @@ def run_confounding(plan: AnalysisPlan, target: Target = "all") -> ConfoundingAn
         scores,
         nuisances[last.name],
         plan.source.chips,
-        (f"Images enter through {plan.source.describe()}", *comparison.notes),
+        comparison.refused,
     )
 
 
@@ -357,10 +361,11 @@ def _estimate(
     naive = average_effect(scores, method="difference_in_means", **error)
     last = specifications[-1].name
     headline = last if last in estimates else f"{last} (overlap-weighted)"
-    found = {NAIVE: naive, **estimates, **beside}
+    through = f"images enter through {plan.source.describe()}"
+    found = {NAIVE if plan.study.strata is None else STRATA: naive, **estimates, **beside}
     if headline in beside or poor:
         _warn(headline in beside, scores)
-    return SpecificationComparison(found, headline, tuple(notes)), scores
+    return SpecificationComparison(found, headline, tuple(notes), (through,)), scores
 
 
 def _is_poor(scores: Scores) -> bool:

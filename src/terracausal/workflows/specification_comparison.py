@@ -1,6 +1,6 @@
 """The same effect, adjusted for more and more: estimates side by side."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAIVE = "no adjustment"
+STRATA = "strata only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +27,10 @@ class SpecificationComparison(Diagnostic):
         By specification, the least adjusted first.
     headline_name : str
         The specification that counts.
-    notes : tuple of str, default=()
+    refused : tuple of str, default=()
         Estimates that were refused, and why.
+    notes : tuple of str, default=()
+        How the estimates were made.
 
     Examples
     --------
@@ -43,7 +46,8 @@ class SpecificationComparison(Diagnostic):
 
     estimates: dict[str, Estimate]
     headline_name: str
-    notes: tuple[str, ...] = field(default=())
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     title = "What the images change"
 
@@ -71,19 +75,23 @@ class SpecificationComparison(Diagnostic):
             parts.append(row)
         return pd.concat(parts, ignore_index=True)
 
+    @property
+    def first_name(self) -> str:
+        """The least adjusted specification."""
+        return next(iter(self.estimates))
+
     def moved(self) -> Estimate | None:
-        """Return the headline less the unadjusted difference, or None where one is missing."""
-        naive, headline = self.estimates.get(NAIVE), self.estimates.get(self.headline_name)
-        if naive is None or headline is None or naive is headline:
+        """Return the headline less the least adjusted estimate, or None where they are one."""
+        if self.first_name == self.headline_name:
             return None
-        return headline - naive
+        return self.estimates[self.headline_name] - self.estimates[self.first_name]
 
     def headline(self) -> str:
         """Return in plain words how far the adjustment moves the estimate."""
         moved = self.moved()
         if moved is None:
             return "There is one estimate only, and nothing to compare it with."
-        naive, adjusted = self.estimates[NAIVE], self.estimates[self.headline_name]
+        naive, adjusted = self.estimates[self.first_name], self.estimates[self.headline_name]
         low, high = moved.confint()[0]
         decimals = decimals_for(float(high - low))
         first, last, gap, low_text, high_text = (
@@ -95,8 +103,9 @@ class SpecificationComparison(Diagnostic):
             if low > 0 or high < 0
             else "which the data do not tell from no change"
         )
+        before = "Without any adjustment" if self.first_name == NAIVE else f"With {self.first_name}"
         return (
-            f"Without any adjustment the two groups differ by {first}; adjusted for "
+            f"{before}, the two groups differ by {first}; adjusted for "
             f"{self.headline_name.split(' (')[0]} the effect is {last}. The adjustment moves the "
             f"estimate by {gap} (95% interval {low_text} to {high_text}), {settled}."
         )
@@ -127,10 +136,10 @@ class SpecificationComparison(Diagnostic):
         if moved is not None:
             low, high = moved.confint(level)[0]
             lines.append(
-                f"  {self.headline_name} less {NAIVE}: {moved.value[0]:.4f} (std. error "
+                f"  {self.headline_name} less {self.first_name}: {moved.value[0]:.4f} (std. error "
                 f"{moved.std_error[0]:.4f}), {level:.0%} interval {low:.4f} to {high:.4f}"
             )
-        lines += [f"  note        {note}" for note in self.notes]
+        lines += [f"  note        {note}" for note in (*self.refused, *self.notes)]
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -121,7 +121,7 @@ def test_the_page_shows_everything(found, tmp_path):
     titles = re.findall(r'<h2 id="h\d+">([^<]+)</h2>', html)
     assert titles[:3] == ["The study", "Average effect", "What the images change"]
     assert {"Overlap", "Are the groups alike?", "Are neighbours alike?"} <= set(titles)
-    assert "Without any adjustment the two groups differ by" in html
+    assert "Without any adjustment, the two groups differ by" in html
     assert found.summary().startswith("Average effect on all units")
     assert "<iframe" in found._repr_html_()
     assert len(found.plot().get_yticklabels()) == len(found.estimates)
@@ -166,6 +166,15 @@ def test_without_covariates_images_are_the_headline(data):
     found = run(data.study.with_roles(covariates=()), data.chips)
     assert found.estimates["term"].tolist()[:2] == ["no adjustment", "images"]
     assert found.comparison.headline_name == "images"
+
+
+def test_strata_are_adjusted_for_throughout(data):
+    table = data.study.table.assign(region=np.arange(data.study.n_units) % 3)
+    roles = data.study.roles.arguments() | {"strata": "region"}
+    found = run(tc.Study(table, **roles), data.chips)
+    assert found.estimates["term"].iloc[0] == "strata only"
+    assert "With strata only, the two groups differ" in found.comparison.headline()
+    assert "adjusted for 3 strata" in found.comparison.estimates["strata only"].summary()
 
 
 def test_few_clusters_get_an_interval_made_for_them():
