@@ -255,7 +255,7 @@ class _Search:
         density = make_density(design, table)
         with one_thread(), torch.no_grad():
             mode = find_mode(density, mixture.n_restarts, rng)
-            draws = laplace_posterior(density, mode, _N_DRAWS, rng).draws
+            draws = laplace_posterior(mode, _N_DRAWS, rng).draws
             other = MixtureDensity(held, density.blocks, mixture.family, design.scale)
             by_draw = torch.cat([part.log_sites(draws) for _, part in other.parts(_N_DRAWS)], dim=1)
             site = (torch.logsumexp(by_draw, dim=0) - np.log(_N_DRAWS)).numpy()

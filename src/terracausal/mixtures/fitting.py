@@ -240,8 +240,8 @@ def find_mode(density: MixtureDensity, n_restarts: int, rng: np.random.Generator
         found, _, reached = minimise(objective, best[None], guess)
         best, converged = found[0], bool(reached[0])
     best, curvature = polish(objective, best)
-    best = order_by_effect(density, best)
-    curvature = polish(objective, best, n_steps=0)[1]
+    place = order_by_effect(density, best)
+    best, curvature = best[place], curvature[place][:, place]
     positive = torch.linalg.cholesky_ex(curvature).info.item() == 0
     return Mode(
         best,
@@ -253,7 +253,7 @@ def find_mode(density: MixtureDensity, n_restarts: int, rng: np.random.Generator
 
 
 def order_by_effect(density: MixtureDensity, parameters: Tensor) -> Tensor:
-    """Return one vector of parameters with components in ascending order of their effect.
+    """Return the places of parameters that put components in ascending order of their effect.
 
     Parameters
     ----------
@@ -262,11 +262,12 @@ def order_by_effect(density: MixtureDensity, parameters: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape (n_parameters,)
+    Tensor of int of shape (n_parameters,)
     """
     effects = component_answers(density, parameters)[: density.n_components]
     order = np.argsort(effects, kind="stable")
-    return torch.from_numpy(relabel(parameters.numpy(), density.blocks, order))
+    places = np.arange(len(parameters), dtype=np.float64)
+    return torch.from_numpy(relabel(places, density.blocks, order).astype(np.int64))
 
 
 def component_answers(density: MixtureDensity, parameters: Tensor) -> Floats:

@@ -5,7 +5,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 from terracausal._foundation.progress import track
@@ -19,10 +18,10 @@ from terracausal.encoders.networks.training import TrainedNetwork, train_network
 from terracausal.encoders.random_networks import band_moments
 from terracausal.imagery import Chips
 from terracausal.mixtures.density import MixtureDensity
-from terracausal.mixtures.design import MixtureTable, SiteTable
+from terracausal.mixtures.design import MixtureTable, SiteTable, site_labels
 from terracausal.mixtures.fitting import find_mode
 from terracausal.mixtures.networks import NETWORKS, MixtureNetworks, SiteNetworks, site_table
-from terracausal.study import Folds
+from terracausal.study import Folds, Study
 
 Floats = NDArray[np.float64]
 _STEP = 0.02  # learning rate of the parameters that all sites share
@@ -125,18 +124,16 @@ def train_site_networks(
     centred = [rows - centre for rows, centre in zip(outputs, centres, strict=True)]
     effects = [density.part(net.shared[None].double(), "effect")[0].numpy() for net in trained]
     order = _orders(outputs, effects, n_components)
-    first = outputs[0][:, :-1][:, order[0]].argmax(axis=1)
     history = pd.DataFrame(histories)
-    history["agreement"] = [
-        adjusted_rand_score(first, rows[:, :-1][:, o].argmax(axis=1))
-        for rows, o in zip(outputs, order, strict=True)
-    ]
+    said = [site_table(rows, o, table.sites).types for rows, o in zip(outputs, order, strict=True)]
+    history["agreement"] = [_correlation(said[0], other) for other in said]
     return SiteNetworks(
         tuple(trained),
         order,
         tuple(centres),
         chips.bands,
-        _out_of_fold(centred, order, folds.to_numpy(), labels, table.sites),
+        _out_of_fold(centred, order, np.searchsorted(labels, folds), table.sites),
+        pd.Series(np.searchsorted(labels, folds), index=table.sites),
         history,
         given,
     )
@@ -305,34 +302,42 @@ def _softmax(logits: Floats) -> Floats:
     return np.asarray(high / high.sum(axis=1, keepdims=True))
 
 
+def _correlation(one: pd.DataFrame, other: pd.DataFrame) -> float:
+    """Return the mean correlation of log odds over sites; NaN for one type."""
+    pairs = [np.corrcoef(one[name], other[name])[0, 1] for name in one.columns]
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
 def _out_of_fold(
     outputs: list[Floats],
     order: tuple[NDArray[np.intp], ...],
-    fold: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    blind: NDArray[np.intp],
     sites: pd.Index,
 ) -> SiteTable:
+    """Return what is said of each site by the network that did not see it."""
+    everyone = np.arange(len(sites))
     tables = [site_table(rows, o, sites) for rows, o in zip(outputs, order, strict=True)]
-    place = np.searchsorted(labels, fold)
-    types = pd.concat([tables[p].types.iloc[[i]] for i, p in enumerate(place)])
-    baseline = pd.concat([tables[p].baseline.iloc[[i]] for i, p in enumerate(place)])
-    return SiteTable(types, baseline)
+    types = np.stack([table.types.to_numpy() for table in tables])[blind, everyone]
+    baseline = np.stack([table.baseline.to_numpy() for table in tables])[blind, everyone]
+    return SiteTable(
+        pd.DataFrame(types, index=sites, columns=tables[0].types.columns),
+        pd.DataFrame(baseline, index=sites, columns=tables[0].baseline.columns),
+    )
 
 
-def site_folds(folds: Folds, sites: "pd.Series[str]", keys: pd.Index) -> "pd.Series[int]":
+def site_folds(folds: Folds, study: Study, keys: pd.Index) -> "pd.Series[int]":
     """Return the fold of each site.
 
     Parameters
     ----------
     folds : Folds
         Of units.
-    sites : pandas.Series of shape (n_units,)
-        Site of each unit.
+    study : Study
     keys : pandas.Index of length n_sites
 
     Returns
     -------
     pandas.Series of shape (n_sites,)
     """
-    by_site = folds.labels.groupby(sites.loc[folds.labels.index].to_numpy()).first()
-    return by_site.loc[keys]
+    labels = folds.labels.loc[study.units].to_numpy()
+    return pd.Series(labels, index=site_labels(study)).groupby(level=0).first().loc[keys]

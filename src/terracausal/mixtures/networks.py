@@ -100,9 +100,11 @@ class SiteNetworks:
     bands : tuple of str
     out_of_fold : SiteTable
         Of the fitted sites.
+    blind : pandas.Series of shape (n_sites,)
+        Which network did not see the outcomes of a fitted site.
     history : pandas.DataFrame
         One row per fold: fold, n_epochs, held_out_loss, constant_loss (of a mixture that does not
-        see images), agreement (adjusted Rand index with the first fold).
+        see images), agreement (correlation of log odds with those of the first fold).
     settings : MixtureNetworks
     embedding : SiteProjection, default=None
         What made vectors out of embeddings, where there were no chips.
@@ -113,12 +115,13 @@ class SiteNetworks:
     centres: tuple[Floats, ...]
     bands: tuple[str, ...]
     out_of_fold: SiteTable
+    blind: "pd.Series[int]"
     history: pd.DataFrame
     settings: MixtureNetworks = field(repr=False)
     embedding: SiteProjection | None = None
 
     def describe(self, chips: Chips) -> list[SiteTable]:
-        """Return what each network says of chips.
+        """Return what each network says of chips; of fitted sites, what the blind one says.
 
         Parameters
         ----------
@@ -137,10 +140,17 @@ class SiteNetworks:
                 f"have {list_some(chips.bands, 20)}. Read the same bands in the same order."
             )
         size = self.settings.settings.batch_size
-        return [
+        tables = [
             site_table(outputs_of(network, chips, size) - centre, order, chips.keys)
             for network, order, centre in zip(self.networks, self.order, self.centres, strict=True)
         ]
+        known = chips.keys.intersection(self.blind.index)
+        for number, network in enumerate(tables):
+            keys = known[(self.blind.loc[known] == number).to_numpy()]
+            for other in tables:
+                other.types.loc[keys] = network.types.loc[keys]
+                other.baseline.loc[keys] = network.baseline.loc[keys]
+        return tables
 
 
 def site_table(outputs: Floats, order: NDArray[np.intp], keys: pd.Index) -> SiteTable:

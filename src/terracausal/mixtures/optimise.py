@@ -164,12 +164,14 @@ def hessian(objective: Objective, point: Tensor) -> Tensor:
     """
     rows = torch.zeros(1, dtype=torch.long)
     total = point.new_zeros((len(point), len(point)))
-    for piece in _pieces(objective, 1):
+    for piece in _pieces(objective, len(point)):
 
         def single(x: Tensor, piece: Objective = piece) -> Tensor:
             return piece(x[None], rows)[0]
 
-        total = total + torch.autograd.functional.hessian(single, point.detach())  # type: ignore[no-untyped-call]
+        total = total + torch.autograd.functional.hessian(  # type: ignore[no-untyped-call]
+            single, point.detach(), vectorize=True
+        )
     return (total + total.T) / 2
 
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -86,7 +86,12 @@ def find_posterior(
     Posterior
     """
     if search.guide == "laplace":
-        return laplace_posterior(density, mode, search.n_draws, rng)
+        found = laplace_posterior(mode, search.n_draws, rng)
+        apart = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(mode.inverse), (found.draws - mode.parameters).T, upper=False
+        )
+        shape = pareto_shape(_log_ratios(density, found.draws, -0.5 * (apart**2).sum(dim=0)))
+        return replace(found, diagnostics={"pareto_shape": shape})
     if search.guide == "nuts":
         from terracausal.mixtures.sampling import sample_posterior
 
@@ -94,14 +99,11 @@ def find_posterior(
     return fit_posterior(density, mode, search, draw_seed(rng))
 
 
-def laplace_posterior(
-    density: MixtureDensity, mode: Mode, n_draws: int, rng: np.random.Generator
-) -> Posterior:
+def laplace_posterior(mode: Mode, n_draws: int, rng: np.random.Generator) -> Posterior:
     """Draw from the normal that has the mode and the curvature of the posterior; no search.
 
     Parameters
     ----------
-    density : MixtureDensity
     mode : Mode
     n_draws : int
     rng : numpy.random.Generator
@@ -112,10 +114,7 @@ def laplace_posterior(
     """
     root = torch.linalg.cholesky(mode.inverse)
     noise = torch.from_numpy(rng.standard_normal((n_draws, len(root))))
-    draws = mode.parameters + noise @ root.T
-    log_normal = -0.5 * (noise**2).sum(dim=1)
-    found = {"pareto_shape": pareto_shape(_log_ratios(density, draws, log_normal))}
-    return Posterior(draws, np.empty(0), mode.converged, found)
+    return Posterior(mode.parameters + noise @ root.T, np.empty(0), mode.converged)
 
 
 def pyro_program(density: MixtureDensity, sites: NDArray[np.intp] | None = None) -> Tensor:

@@ -132,7 +132,7 @@ def train_on_images(
     table_of_units = design.apply(study, unseen)
     check_support(table_of_units.n_sites, spec.n_components)
     folds = grouped.folds(given.n_folds, random_state=draw_seed(rng))
-    labels = site_folds(folds, site_labels(study), table_of_units.sites)
+    labels = site_folds(folds, study, table_of_units.sites)
     with one_thread():
         found = train_site_networks(
             chips, table_of_units, make_density(design, table_of_units), labels, given, rng

@@ -104,12 +104,13 @@ def _images(mixture: "EffectMixture") -> list[str]:
     networks = mixture.networks_
     if networks is None:
         return []
-    history = networks.history
+    history, kind = networks.history, networks.settings.network
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)
     return [
-        f"  networks    {networks.settings.network}, one for each of {len(history)} folds; held-out "
-        f"loss per site {history['held_out_loss'].mean():.3f} "
-        f"({history['constant_loss'].mean():.3f} without images, in sample); folds agree on types "
-        f"to {history['agreement'].iloc[1:].mean():.2f} (adjusted Rand index)"
+        f"  networks    {name}, one for each of {len(history)} folds; held-out loss per site "
+        f"{history['held_out_loss'].mean():.3f} ({history['constant_loss'].mean():.3f} without "
+        "images, in sample); correlation of their log odds "
+        f"{history['agreement'].iloc[1:].mean():.2f}"
     ]
 
 

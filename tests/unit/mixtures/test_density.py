@@ -225,7 +225,8 @@ def test_effects_are_differences_of_expected_outcomes_and_draws_have_these(famil
         odds = np.zeros(len(eta))
         if "odds_baseline" in parts:
             odds = table.baseline @ parts["odds_baseline"] + arm * parts["odds_effect"][0]
-        arms.append(np.array([moments_of(family, e, o, sd, parts) for e, o in zip(eta, odds)]))
+        both = zip(eta, odds, strict=True)
+        arms.append(np.array([moments_of(family, e, o, sd, parts) for e, o in both]))
     wanted = np.mean(arms[1][:, 0] - arms[0][:, 0])
     found = component_answers(density, torch.tensor(point))
     assert found[0] == pytest.approx(wanted, rel=1e-6)

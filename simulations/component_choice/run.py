@@ -1,0 +1,38 @@
+"""How often is the number of types right, and how often does the test find types?"""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "effect_types"))
+
+from harness import Row, main, row
+from worlds import N_FEATURES, draw_world, number
+
+from terracausal.mixtures import EffectMixture, choose_components
+
+ENTROPY = 195408241116402250731926330271044923571
+REPLICATIONS = 200
+WORLDS = {"constant effect 1": ((1.0, 1.0), 1), "effects 0 and 2": ((0.0, 2.0), 2)}
+N_SITES, UNITS_PER_SITE = 120, 5
+
+
+def draw(rng: np.random.Generator) -> Iterator[Row]:
+    """Yield the rows of one replication of both worlds."""
+    seed = int(rng.integers(2**31))
+    for setting, (effects, truth) in WORLDS.items():
+        started = time.perf_counter()
+        study, *_ = draw_world(rng, N_SITES, UNITS_PER_SITE, effects)
+        mixture = EffectMixture(n_dimensions=N_FEATURES, n_restarts=4, random_state=seed)
+        folds = study.folds(random_state=seed)
+        choice = choose_components(study, (1, 2, 3), folds, mixture=mixture)
+        yield row(setting, "chosen", truth, number("components", choice.n_components), started)
+        yield row(setting, "test", 0.0, number("p_value", choice.p_value or 0.0), started)
+
+
+if __name__ == "__main__":
+    main(draw, ENTROPY, Path(__file__).parent, REPLICATIONS)
