@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.utils.validation import check_is_fitted
 
 from terracausal._foundation.checks import check_count, check_fraction
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.learner import EffectLearner
 from terracausal.effects.origin import EffectOrigin, with_origin
+from terracausal.nuisance.components import reduce_columns
 from terracausal.study import Study
 from terracausal.study.features import EffectFeatures, Task
 
@@ -50,6 +50,9 @@ class CausalForest(EffectLearner):
         clusters count the same. Otherwise units count the same.
     use : {"all", "embeddings", "covariates"}, default="all"
         Which features the effect may vary with.
+    n_components : int, default=None
+        Replace joined embeddings by this many principal components, in all three forests. None
+        keeps the columns.
     n_jobs : int, default=1
         Threads; the numbers do not depend on it.
     random_state : None, int or Generator, default=None
@@ -86,8 +89,10 @@ class CausalForest(EffectLearner):
     rarely, as grf's do.
 
     Out-of-bag effects have not seen the outcomes of their own cluster, but leaving a cluster out
-    moves its prediction away from its own outcomes, so that a ranking by them is biased downwards.
-    `calibration_test` takes them, as grf does; for a RATE, `cross_predict` ranks within folds.
+    moves its prediction away from its own outcomes. With constant effects their RATE is more than a
+    standard error below 0 (`simulations/out_of_bag`), so rankings refuse them and take
+    `cross_predict`, which ranks within folds. `calibration_test` takes them, as grf does: its
+    one-sided test is then cautious.
 
     The first forest in a fresh installation waits some ten seconds for compilation.
 
@@ -104,7 +109,7 @@ class CausalForest(EffectLearner):
     oob_std_errors_: "pd.Series[float]"
     nuisances_: pd.DataFrame
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as grf's, all optional
         self,
         n_trees: int = 2000,
         n_split_features: int | None = None,
@@ -112,6 +117,7 @@ class CausalForest(EffectLearner):
         sample_fraction: float = 0.5,
         equalize_cluster_weights: bool = False,
         use: EffectFeatures = "all",
+        n_components: int | None = None,
         n_jobs: int = 1,
         random_state: RandomState = None,
     ) -> None:
@@ -121,6 +127,7 @@ class CausalForest(EffectLearner):
         self.sample_fraction = sample_fraction
         self.equalize_cluster_weights = equalize_cluster_weights
         self.use = use
+        self.n_components = n_components
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -129,7 +136,7 @@ class CausalForest(EffectLearner):
         super().fit(study)
         # a study is fitted in canonical order, and its user has another
         self.oob_effects_ = with_origin(
-            self.oob_effects_.loc[study.units], EffectOrigin(f"{self!r}, out of bag")
+            self.oob_effects_.loc[study.units], EffectOrigin(repr(self), out_of_bag=True)
         )
         self.oob_std_errors_ = self.oob_std_errors_.loc[study.units]
         self.nuisances_ = self.nuisances_.loc[study.units]
@@ -152,10 +159,8 @@ class CausalForest(EffectLearner):
             Columns cate, std_error, ci_low and ci_high, by row. The interval is for the mean effect
             of units with the features of the row, not for the effect on one unit.
         """
-        check_is_fitted(self, "feature_names_")
+        features = self._encoded(table)
         check_fraction("level", level)
-        rows = table.table if isinstance(table, Study) else table
-        features = self.schema_.encode(rows, "effect", use=self.use)
         effect = self.predict(table)
         std_error = np.sqrt(self._effects(features)[:, 1])
         half = stats.norm.ppf(0.5 + level / 2) * std_error
@@ -210,6 +215,11 @@ class CausalForest(EffectLearner):
         features = study.features(task)
         if features.shape[1] == 0:
             return np.full(study.n_units, np.average(values, weights=weight))
+        if self.n_components is not None:
+            everyone = np.ones(study.n_units, dtype=np.bool_)
+            features = reduce_columns(
+                features, study.embedding_columns, self.n_components, everyone
+            )
         codes = FeatureCodes.of(features.to_numpy()).encode(features.to_numpy())
         rules = Rules(self._split_features(features), _NUISANCE_NODE_SIZE, _SMALLEST_SHARE, False)
         sample = Sample(codes, values, np.zeros(study.n_units), weight)

@@ -32,6 +32,8 @@ class EffectOrigin:
     repeats : tuple of pandas.Series, default=()
         Effects of the same units from other folds and seeds, each with an origin (and folds) of its
         own. The Series that has this origin is the first repeat.
+    out_of_bag : bool, default=False
+        True where a unit's effect comes from the trees of a forest that left out its cluster.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class EffectOrigin:
     trained_on: pd.Index | None = field(default=None, repr=False)
     folds: "pd.Series[Any] | None" = field(default=None, repr=False)
     repeats: "tuple[pd.Series[float], ...]" = field(default=(), repr=False)
+    out_of_bag: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EffectOrigin":
         # pandas copies attrs at every step; this object is immutable, so one is enough

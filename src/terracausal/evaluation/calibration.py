@@ -203,6 +203,10 @@ def calibration_test(
     nulls with 100 features and 1 to 3 % with few (11 % and 6 to 11 % without the widening); it is
     cautious with heterogeneity.
 
+    Out-of-bag effects of a forest are taken as they are. Each is moved away from the outcomes of
+    its own cluster, so that without heterogeneity the differential coefficient lies below 0, and
+    the one-sided test is cautious (`simulations/out_of_bag`).
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -214,7 +218,9 @@ def calibration_test(
     >>> bool(result.p_value[1] < 0.01)
     True
     """
-    found = read_priority(scores, effects, centre_within, "effects", "centre_within")
+    found = read_priority(
+        scores, effects, centre_within, "effects", "centre_within", out_of_bag=True
+    )
     runs = (scores, *scores.repeats)
     check_outcome_varies(scores)
     estimate = median_estimate([_calibration_of(run, found, dependence) for run in runs])

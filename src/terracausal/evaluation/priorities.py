@@ -53,6 +53,7 @@ def read_priority(
     rank_within: RankWithin = "auto",
     name: str = "priority",
     option: str = "rank_within",
+    out_of_bag: bool = False,
 ) -> Priority:
     """Align a priority with scores and refuse one that has seen their outcomes.
 
@@ -67,6 +68,9 @@ def read_priority(
         What it is called in messages.
     option : str, default="rank_within"
         What `rank_within` is called in messages.
+    out_of_bag : bool, default=False
+        Whether out-of-bag effects of a forest will do. They do not for a ranking: each is moved
+        away from the outcomes of its own cluster.
 
     Returns
     -------
@@ -104,6 +108,12 @@ def read_priority(
         return Priority(values, None, 1.0, None)
     values = check_finite(name, align(scores, priority, name))
     refuse_seen(scores, priority, name)
+    if origin is not None and origin.out_of_bag and not out_of_bag:
+        raise LeakageError(
+            f"The {name} holds out-of-bag effects ({origin.learner}). Each of them leaves its own "
+            "cluster out and so moves away from that cluster's outcomes, which biases a ranking "
+            "downwards. Use cross_predict(study, folds), which is ranked within folds."
+        )
     if folds is None:
         return Priority(values, None, 1.0, origin)
     labels = None if rank_within == "all" else folds.loc[scores.units].to_numpy()
