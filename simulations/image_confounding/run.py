@@ -93,6 +93,8 @@ SITES_SHOWN = 20_000  # sites that pass by in a training, so that small studies 
 NETWORKS: dict[str, dict[str, Any]] = {
     "CNN": {},
     "CNN, own heads": {"last_layer": "own"},
+    "CNN, last layer refitted": {"last_layer": "refitted"},
+    "CNN, targeted": {"loss": "targeted"},
     "CNN, treatment and outcomes apart": {"loss": "separate"},
 }
 WIDTHS_PX = (2, 4, 8, 16, 32)
