@@ -30,7 +30,8 @@ class Nuisances:
     Parameters
     ----------
     table : pandas.DataFrame of shape (n_units, 4)
-        Columns propensity, outcome_control, outcome_treated and fold, indexed by unit.
+        Columns propensity, outcome_control, outcome_treated and fold, indexed by unit; no fold for
+        predictions out of the bag of a forest.
     propensity_known : bool
         True where the propensity was given and not estimated.
     learners : dict of str to str
@@ -68,8 +69,10 @@ class Nuisances:
 
     def summary(self) -> str:
         """Return what predicted each nuisance, and how well on held-out units, as text."""
-        n_folds = self.table["fold"].nunique()
-        lines = [f"Nuisances of {len(self.table):,} units, predicted out of {n_folds} folds"]
+        how = "out of bag"
+        if "fold" in self.table:
+            how = f"out of {self.table['fold'].nunique()} folds"
+        lines = [f"Nuisances of {len(self.table):,} units, predicted {how}"]
         for name, learner in self.learners.items():
             row = self.quality.loc[self.quality["nuisance"] == name]
             told = "".join(

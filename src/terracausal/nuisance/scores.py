@@ -288,6 +288,9 @@ def _scores_of(
         table["propensity"] = table["propensity"].clip(clip, 1 - clip)
         notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
     check_propensity(table.loc[kept, "propensity"])
+    for name in ("outcome_control", "outcome_treated"):
+        # NaN where every tree of a small forest drew the unit
+        check_finite(f"nuisances.table[{name!r}]", table.loc[kept, name])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()
     e, mu0, mu1 = (
         table[name].to_numpy() for name in ("propensity", "outcome_control", "outcome_treated")
