@@ -109,7 +109,7 @@ class SplitSampleInference(Diagnostic):
         """
         size = np.where(self.errors > 0, self.errors, np.inf)
         p_values = 2 * stats.t.sf(np.abs(self.estimates / size), self.degrees_of_freedom[:, None])
-        return np.minimum(2 * np.median(p_values, axis=0), 1.0)
+        return np.asarray(np.minimum(2 * np.median(p_values, axis=0), 1.0))
 
     def confint(self, level: float = 0.95) -> Floats:
         """Return the medians of the ends of intervals whose error is half as large.
@@ -176,7 +176,7 @@ class SplitSampleInference(Diagnostic):
         for row in self.to_dataframe(level).itertuples():
             means = ""
             if row.part == "comparison":
-                low, high = self.means.loc[row.term, ["lowest", "highest"]]
+                low, high = self.means.loc[str(row.term)]
                 means = f"; means {high:.4g} and {low:.4g}"
             lines.append(
                 f"  {row.term:<24} {row.estimate:.4f}, {level:.0%} interval {row.ci_low:.4f} to "
