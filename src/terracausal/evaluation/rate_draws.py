@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terracausal._foundation.randomness import RandomState
-from terracausal.evaluation.priorities import read_priority
+from terracausal.evaluation.priorities import read_repeats
 from terracausal.evaluation.rates import Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
 from terracausal.nuisance import Scores
@@ -66,13 +66,13 @@ def rate_draws(
     >>> found.estimate > 0, found.draws.shape
     (True, (200,))
     """
-    found = read_priority(scores, priority)
+    pairs = read_repeats(scores, priority)
     weights = half_samples(scores, n_bootstrap, random_state)
     made = {}
     for target in targets:
-        rates, _ = rates_by_repeat(scores, found, weights, target, np.ones(1))
+        rates, _ = rates_by_repeat(pairs, weights, target, np.ones(1))
         value, std_error = median_and_error(rates[:, :, None])
         made[check_target(target)] = RateDraws(
-            float(value[0]), float(std_error[0]), found.widening, rates[:, 1:].mean(axis=0)
+            float(value[0]), float(std_error[0]), pairs[0][1].widening, rates[:, 1:].mean(axis=0)
         )
     return made
