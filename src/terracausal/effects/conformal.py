@@ -225,7 +225,7 @@ def _new_scores(
 ) -> Floats:
     """Return the scores of calibration units, with nuisances of training units only."""
     part = study.subset(train | calibrate)
-    labels: pd.Series[int] = pd.Series(calibrate.astype(np.int64), study.units).loc[part.units]
+    labels: Any = pd.Series(calibrate.astype(np.int64), study.units).loc[part.units]
     nuisances = cross_fit(
         part,
         Folds(labels, pd.DataFrame({"fold": [0, 1]})),
