@@ -13,6 +13,7 @@ from scipy import stats
 from terracausal._foundation.checks import check_count, check_fraction
 from terracausal._foundation.errors import list_some
 from terracausal._foundation.randomness import RandomState
+from terracausal.effects import repeats_of
 from terracausal.evaluation.priorities import RankWithin, check_outcome_varies, read_priority
 from terracausal.evaluation.rates import Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
@@ -51,7 +52,8 @@ class TargetingResult:
         Factor on the standard error for intervals and p-values; above 1 for out-of-fold priorities.
     assumptions : tuple of str, default=()
     n_repeats : int, default=1
-        Repeats of cross-fitting, of which the numbers are the medians.
+        Repeats of cross-fitting (of the scores times those of the priority), of which the numbers
+        are the medians.
 
     Examples
     --------
@@ -221,7 +223,9 @@ def rank_weighted_effect(
         repeats the median over them is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         Higher means treated sooner: out-of-fold effects from `cross_predict`, or any column that
-        does not come from these units' outcomes. A Series is aligned by unit.
+        does not come from these units' outcomes. A Series is aligned by unit. One with repeats
+        (``cross_predict(..., n_repeats=)``) is ranked repeat by repeat, each within its own folds,
+        and the median is taken.
     target : {"AUTOC", "QINI"} or callable, default="AUTOC"
         AUTOC weighs the top of the ranking more and is sharper when few units have large effects;
         QINI weighs all shares by their size. A function takes an array of shares treated, in
@@ -274,10 +278,12 @@ def rank_weighted_effect(
     name = check_target(target)
     check_count("n_bootstrap", n_bootstrap, minimum=2)
     grid = curve_fractions(fractions)
-    found = read_priority(scores, priority, rank_within)
+    runs = repeats_of(priority) if isinstance(priority, pd.Series) else (priority,)
+    first, *others = (read_priority(scores, run, rank_within) for run in runs)
     check_outcome_varies(scores)
     draws = half_samples(scores, n_bootstrap, random_state)
-    rates, curves = rates_by_repeat(scores, found, draws, target, grid)
+    parts = [rates_by_repeat(scores, run, draws, target, grid) for run in (first, *others)]
+    rates, curves = (np.concatenate(found) for found in zip(*parts, strict=True))
     value, std_error = median_and_error(rates[:, :, None])
     curve, curve_error = median_and_error(curves)
     table = pd.DataFrame({"fraction": grid, "estimate": curve, "std_error": curve_error})
@@ -289,10 +295,10 @@ def rank_weighted_effect(
         scores.n_units,
         scores.frame.n_clusters,
         n_bootstrap,
-        found.within,
-        found.widening,
+        first.within,
+        first.widening,
         (*scores.assumptions, "the priority was made without the outcomes of these units"),
-        1 + len(scores.repeats),
+        len(rates),
     )
 
 
