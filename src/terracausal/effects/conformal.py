@@ -233,7 +233,7 @@ def _new_scores(
         propensity_learner=propensity_learner,
         random_state=rng,
     )
-    return doubly_robust_scores(part, nuisances).score[labels == 1].to_numpy()
+    return np.asarray(doubly_robust_scores(part, nuisances).score[labels == 1])
 
 
 def calibrated_width(
