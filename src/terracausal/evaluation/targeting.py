@@ -51,7 +51,8 @@ class TargetingResult:
         Factor on the standard error for intervals and p-values; above 1 for out-of-fold priorities.
     assumptions : tuple of str, default=()
     n_repeats : int, default=1
-        Repeats of cross-fitting, of which the numbers are the medians.
+        Repeats of cross-fitting (of the scores times those of the priority), of which the numbers
+        are the medians.
 
     Examples
     --------
@@ -221,7 +222,9 @@ def rank_weighted_effect(
         repeats, of scores or priority, the median over them is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         Higher means treated sooner: out-of-fold effects from `cross_predict`, or any column that
-        does not come from these units' outcomes. A Series is aligned by unit.
+        does not come from these units' outcomes. A Series is aligned by unit. One with repeats
+        (``cross_predict(..., n_repeats=)``) is ranked repeat by repeat, each within its own folds,
+        and the median is taken.
     target : {"AUTOC", "QINI"} or callable, default="AUTOC"
         AUTOC weighs the top of the ranking more and is sharper when few units have large effects;
         QINI weighs all shares by their size. A function takes an array of shares treated, in
