@@ -39,6 +39,7 @@ _DOORS = {
     "TunedEffectLearner": "effects",
     "XLearner": "effects",
     "analyze_confounding": "workflows",
+    "analyze_heterogeneity": "workflows",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
@@ -167,4 +168,5 @@ if TYPE_CHECKING:
     from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap
     from terracausal.workflows import Choices as Choices
     from terracausal.workflows import analyze_confounding as analyze_confounding
+    from terracausal.workflows import analyze_heterogeneity as analyze_heterogeneity
     from terracausal.workflows import compare_choices as compare_choices
