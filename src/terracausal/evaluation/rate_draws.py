@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from terracausal._foundation.errors import RoleError
-from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
+from terracausal._foundation.randomness import RandomState
 from terracausal.evaluation.priorities import read_priority
-from terracausal.evaluation.rates import Ranking, half_sample_weights, rate_and_curve
+from terracausal.evaluation.repeated_rates import half_samples, rates_by_repeat
 from terracausal.nuisance import Scores
 
 Floats = NDArray[np.floating[Any]]
@@ -45,6 +43,7 @@ def rate_draws(
     Parameters
     ----------
     scores : Scores
+        Of repeats the first is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`, whose numbers these are.
     targets : sequence of "AUTOC" or "QINI"
@@ -59,6 +58,7 @@ def rate_draws(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> x = np.arange(40.0)
     >>> scores = Scores.from_dataframe(pd.DataFrame({"score": x}))
     >>> found = rate_draws(scores, x, ["AUTOC"], random_state=0)["AUTOC"]
@@ -66,19 +66,10 @@ def rate_draws(
     (True, (200,))
     """
     found = read_priority(scores, priority)
-    order = canonical_order(scores.units)
-    values = found.values if found.folds is None else found.shares(scores.weight)
-    codes, v = np.arange(scores.n_units), scores.weight[order]
-    if scores.frame.cluster is not None:
-        codes = pd.factorize(scores.frame.cluster.iloc[order])[0].astype(np.int64)
-    if codes.max() < 1:
-        raise RoleError("Half-samples need at least 2 clusters; the scores have 1.")
-    halves = half_sample_weights(codes, n_bootstrap, random_generator(random_state)) * v
-    ranking = Ranking.of(scores.score.to_numpy()[order], values[order])
-    made = {}
+    weights = half_samples(scores, n_bootstrap, random_state)
+    made: dict[str, RateDraws] = {}
     for target in targets:
-        value, rates = (
-            rate_and_curve(ranking, weight, target, np.ones(1))[0] for weight in (v[None], halves)
-        )
-        made[target] = RateDraws(float(value[0]), float(rates.std(ddof=1)), found.widening, rates)
+        rates = rates_by_repeat(scores, found, weights, target, np.ones(1))[0][0]
+        spread = float(rates[1:].std(ddof=1))
+        made[target] = RateDraws(float(rates[0]), spread, found.widening, rates[1:])
     return made
