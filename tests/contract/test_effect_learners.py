@@ -84,7 +84,8 @@ def test_scikit_learn_habits(learner, study):
     assert repr(fresh) == repr(learner)
     assert set(fresh.get_params()) == set(learner.get_params())
     assert type(learner).__name__ in repr(learner)
-    assert fresh.set_params(use="covariates").use == "covariates"
+    name, value = ("use", "covariates") if hasattr(fresh, "use") else ("n_folds", 3)
+    assert getattr(fresh.set_params(**{name: value}), name) == value
     assert fresh.fit(study) is fresh
     learned = {name for name in vars(fresh) if name not in fresh.get_params(deep=False)}
     assert all(name.endswith("_") for name in learned)

@@ -135,7 +135,7 @@ def arms_of(
         treatment,
         roles,
         "One `propensity` does not describe several arms (multi_arm_effects estimates the chance "
-        "of each, cross_predict_arms takes `propensities`)",
+        "of each, cross_predict_arms takes `propensities`, one for each arm)",
     )
     arms = sorted(table[treatment].unique(), key=str)
     if len(arms) < 2 or reference not in arms:
