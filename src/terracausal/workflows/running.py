@@ -19,12 +19,14 @@ from terracausal.imagery.shards import write_file
 from terracausal.report import Report
 from terracausal.study import Dependence
 from terracausal.workflows.configuration import (
+    ChoicesSection,
     Configuration,
     ConfigurationError,
     ConfoundingSection,
     HeterogeneitySection,
     read_configuration,
 )
+from terracausal.workflows.configured_choices import check_choices, run_choices
 from terracausal.workflows.configured_data import load_data
 from terracausal.workflows.configured_parts import build_encoder, build_learner
 from terracausal.workflows.confounding import run_confounding
@@ -89,6 +91,8 @@ def check_run(path: Path) -> str:
         What would be run.
     """
     configuration = read_configuration(path)
+    if isinstance(configuration.analysis, ChoicesSection):
+        return check_choices(configuration, path.absolute().parent)
     plan = _plan(configuration, path.absolute().parent, keep=None)
     parts = [
         plan.study.describe(),
@@ -126,14 +130,19 @@ def run_file(path: Path, *, overwrite: bool = False) -> RunResult:
     folder.mkdir(parents=True, exist_ok=True)
     with diary(folder / DIARY):
         LOG.info("%s, seed %d", _versions(), configuration.analysis.seed)
-        plan = _plan(configuration, base, keep=folder / KEPT)
-        # from here on the folder belongs to this configuration
-        write_file(folder / COPY, text.encode("utf-8"))
         section = configuration.analysis
-        if isinstance(section, ConfoundingSection):
-            report, tables, summary = _run_confounding(plan, section)
+        if isinstance(section, ChoicesSection):
+            check_choices(configuration, base)
+            write_file(folder / COPY, text.encode("utf-8"))
+            report, tables, summary = run_choices(configuration, base, folder / KEPT)
         else:
-            report, tables, summary = _run_heterogeneity(plan, section)
+            plan = _plan(configuration, base, keep=folder / KEPT)
+            # from here on the folder belongs to this configuration
+            write_file(folder / COPY, text.encode("utf-8"))
+            if isinstance(section, ConfoundingSection):
+                report, tables, summary = _run_confounding(plan, section)
+            else:
+                report, tables, summary = _run_heterogeneity(plan, section)
         for name, table in tables.items():
             write_file(folder / name, table.to_csv(index=False).encode("utf-8"))
         report.to_html(folder / PAGE)
