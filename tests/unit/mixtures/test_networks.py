@@ -192,9 +192,7 @@ def test_chips_that_do_not_serve_are_refused_before_training(world):
 def test_late_images_are_refused(world):
     study, _, _, chips = world
     table = study.table.assign(day="2008-01-01")
-    dated = Study(
-        table, outcome="outcome", treatment="treated", site="site", treatment_date="day"
-    )
+    dated = Study(table, outcome="outcome", treatment="treated", site="site", treatment_date="day")
     with pytest.raises(LeakageError, match=r"the images have no dates"):
         clone(QUICK).fit(dated, chips)
 
