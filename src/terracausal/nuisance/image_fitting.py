@@ -14,7 +14,7 @@ from terracausal._foundation.errors import list_some
 from terracausal._foundation.randomness import draw_seed
 from terracausal.encoders.base import numbered, read_batches
 from terracausal.encoders.networks.devices import find_device
-from terracausal.encoders.networks.making import advised_training, new_site_network
+from terracausal.encoders.networks.making import advised_training, check_bands, new_site_network
 from terracausal.encoders.networks.running import Appetite, run_sites
 from terracausal.encoders.networks.site_images import days_since_1970
 from terracausal.encoders.networks.targets import UnitTargets
@@ -50,6 +50,7 @@ def train_tasks(
     TrainedTasks
     """
     find_device(learner.device)
+    check_bands(learner.network, chips.bands)
     tasks = TASKS if study.propensity is None else TASKS[1:]
     groups = [(task,) for task in tasks] if learner.loss == "separate" else [tasks]
     learner.outcome_moments_ = outcome_moments(study)

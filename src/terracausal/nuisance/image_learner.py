@@ -1,7 +1,7 @@
 """Nuisances learned from chips: networks trained on treatment and outcome inside each fold."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -362,6 +362,8 @@ def name_of(network: Any) -> str:
     """
     if isinstance(network, str):
         return network
+    if is_dataclass(network):
+        return repr(network)
     maker = getattr(network, "func", network)
     name = getattr(maker, "__name__", type(maker).__name__)
     given = ", ".join(f"{key}={value!r}" for key, value in getattr(network, "keywords", {}).items())
