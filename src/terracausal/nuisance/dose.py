@@ -135,7 +135,7 @@ def cross_fit_dose(
     outcome, dose_name = (" ".join(repr(work.learners[task]).split()) for task in work.learners)
     return DoseNuisances(
         study.units,
-        folds.labels.loc[study.units].to_numpy(dtype=np.int64),
+        np.asarray(folds.labels.loc[study.units], dtype=np.int64),
         work.grid,
         found["outcome_at_own"],
         found["density_at_own"],
