@@ -1,14 +1,14 @@
 """RATEs of a priority with every half-sample behind their standard errors."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terracausal._foundation.randomness import RandomState
 from terracausal.evaluation.priorities import read_priority
-from terracausal.evaluation.priority_comparison import _draws_of, _rates_of
+from terracausal.evaluation.repeated_rates import half_samples, rates_by_repeat
 from terracausal.nuisance import Scores
 
 Floats = NDArray[np.floating[Any]]
@@ -30,7 +30,7 @@ class RateDraws(NamedTuple):
 def rate_draws(
     scores: Scores,
     priority: Any,
-    targets: Sequence[str],
+    targets: Sequence[Literal["AUTOC", "QINI"]],
     *,
     n_bootstrap: int = 200,
     random_state: RandomState = None,
@@ -43,9 +43,10 @@ def rate_draws(
     Parameters
     ----------
     scores : Scores
+        Of repeats the first is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`, whose numbers these are.
-    targets : sequence of {"AUTOC", "QINI"}
+    targets : sequence of "AUTOC" or "QINI"
     n_bootstrap : int, default=200
         Half-samples of clusters.
     random_state : None, int or Generator, default=None
@@ -65,10 +66,10 @@ def rate_draws(
     (True, (200,))
     """
     found = read_priority(scores, priority)
-    weights = _draws_of(scores, n_bootstrap, random_state)
-    made = {}
+    weights = half_samples(scores, n_bootstrap, random_state)
+    made: dict[str, RateDraws] = {}
     for target in targets:
-        rates = _rates_of(scores, found, weights, target, np.ones(1))[0]
+        rates = rates_by_repeat(scores, found, weights, target, np.ones(1))[0][0]
         spread = float(rates[1:].std(ddof=1))
         made[target] = RateDraws(float(rates[0]), spread, found.widening, rates[1:])
     return made

@@ -147,6 +147,26 @@ class HeterogeneitySection(_AnalysisSection):
     n_splits: int = 0
 
 
+class ChoicesSection(BaseModel):
+    """`compare_choices`."""
+
+    model_config = Strictly
+
+    kind: Literal["choices"]
+    seed: int = 0
+    n_folds: int = 5
+    n_jobs: int = 1
+    data: list[str] = ["tabular", "image", "both"]
+    components: list[int | Literal["raw"]] = ["raw"]
+    scale: list[int | list[int] | Literal["whole"]] = ["whole"]
+    learners: list[str] = ["DRLearner"]
+    metric: list[str] = ["AUTOC", "QINI"]
+    n_seeds: int = 20
+    n_bootstrap: int = 200
+    overlapping: Literal["together", "apart"] = "together"
+    retry_failed: bool = False
+
+
 class OutputSection(BaseModel):
     """Where results go."""
 
@@ -155,9 +175,10 @@ class OutputSection(BaseModel):
     folder: str = "results"
 
 
-_KINDS: dict[str, type[_AnalysisSection]] = {
+_KINDS: dict[str, type[BaseModel]] = {
     "confounding": ConfoundingSection,
     "heterogeneity": HeterogeneitySection,
+    "choices": ChoicesSection,
 }
 
 
@@ -176,7 +197,10 @@ class Configuration(BaseModel):
     data: DataSection
     study: StudySection = StudySection()
     encoder: EncoderSection | None = None
-    analysis: Annotated[ConfoundingSection | HeterogeneitySection, Field(discriminator="kind")]
+    encoders: dict[str, EncoderSection] = {}
+    analysis: Annotated[
+        ChoicesSection | ConfoundingSection | HeterogeneitySection, Field(discriminator="kind")
+    ]
     output: OutputSection = OutputSection()
 
     @model_validator(mode="after")
@@ -185,7 +209,14 @@ class Configuration(BaseModel):
             for name in ("outcome", "treatment", "site"):
                 if getattr(self.study, name) is None:
                     raise ValueError(f"[study] needs `{name}`, the name of a column of the units")
-        if self.data.embeddings is not None and self.encoder is not None:
+        several = isinstance(self.analysis, ChoicesSection)
+        if several and self.encoder is not None:
+            raise ValueError("[encoder] is one; kind 'choices' takes [encoders.NAME], any number")
+        if not several and self.encoders:
+            raise ValueError(
+                f"[encoders] are for kind 'choices'; {self.analysis.kind!r} takes one [encoder]"
+            )
+        if self.data.embeddings is not None and (self.encoder is not None or self.encoders):
             raise ValueError("[encoder] encodes chips; [data] gives `embeddings` already")
         return self
 
