@@ -17,6 +17,7 @@ _DOORS = {
     "EffectMixture": "mixtures",
     "EncodedLearner": "effects",
     "Estimate": "study",
+    "Finetuning": "encoders",
     "Folds": "study",
     "ImageNuisanceLearner": "nuisance",
     "LinearDRLearner": "effects",
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
     from terracausal.effects import multi_arm_effects as multi_arm_effects
     from terracausal.effects import regression_adjustment as regression_adjustment
     from terracausal.encoders import BandStatisticsEncoder as BandStatisticsEncoder
+    from terracausal.encoders import Finetuning as Finetuning
     from terracausal.encoders import LocationEncoder as LocationEncoder
     from terracausal.encoders import MultiScaleEncoder as MultiScaleEncoder
     from terracausal.encoders import PretrainedEncoder as PretrainedEncoder
