@@ -171,8 +171,9 @@ class HeterogeneityAnalysis:
             for name, part in parts
             if part is not None
         ]
-        table = pd.concat(tables, ignore_index=True)
-        return table[["quantity", *_TIDY]]
+        table: pd.DataFrame = pd.concat(tables, ignore_index=True)
+        table.insert(0, "quantity", table.pop("quantity"))
+        return table
 
     def by_unit(self) -> pd.DataFrame:
         """Return predicted effect and chance of treatment of each unit, for maps and tables.
