@@ -225,7 +225,8 @@ def width_choices(cell: Cell, data: SimulatedStudy, rng: np.random.Generator) ->
         width: partial(KernelMaxNetwork, width_px=width, n_filters=N_FILTERS)
         for width in cell.widths_px
     }
-    choice = choose_network(data.study, data.chips, candidates, learner=learner)
+    folds = data.study.folds(3, random_state=rng)
+    choice = choose_network(data.study, data.chips, candidates, folds, learner=learner)
     for criterion, chosen in choice.by_criterion().items():
         yield {
             "setting": f"{cell.n_sites} sites",
