@@ -1,5 +1,6 @@
 """The causal forest of grf: honest trees on orthogonalised data, drawn by cluster."""
 
+from dataclasses import replace
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +14,7 @@ from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.learner import EffectLearner
 from terracausal.effects.origin import EffectOrigin, with_origin
+from terracausal.nuisance import Nuisances
 from terracausal.nuisance.components import reduce_columns
 from terracausal.study import Study
 from terracausal.study.features import EffectFeatures, Task
@@ -64,9 +66,10 @@ class CausalForest(EffectLearner):
         Effect of each training unit, from the trees that left out its cluster; NaN where none did.
     oob_std_errors_ : pandas.Series of shape (n_units,)
         Their standard errors.
-    nuisances_ : pandas.DataFrame of shape (n_units, 2)
-        Columns outcome and propensity, predicted for each unit without its cluster. A propensity
-        that the study knows is taken as it is.
+    nuisances_ : Nuisances
+        Predicted for each unit without its cluster, the outcome of each arm from the mean outcome
+        and the effect; `doubly_robust_scores` takes them, and averages are then those of grf. A
+        propensity that the study knows is taken as it is.
     n_split_features_ : int
 
     Raises
@@ -107,7 +110,7 @@ class CausalForest(EffectLearner):
 
     oob_effects_: "pd.Series[float]"
     oob_std_errors_: "pd.Series[float]"
-    nuisances_: pd.DataFrame
+    nuisances_: Nuisances
 
     def __init__(  # noqa: PLR0913 - as grf's, all optional
         self,
@@ -139,7 +142,7 @@ class CausalForest(EffectLearner):
             self.oob_effects_.loc[study.units], EffectOrigin(repr(self), out_of_bag=True)
         )
         self.oob_std_errors_ = self.oob_std_errors_.loc[study.units]
-        self.nuisances_ = self.nuisances_.loc[study.units]
+        self.nuisances_ = replace(self.nuisances_, table=self.nuisances_.table.loc[study.units])
         return self
 
     def predict_interval(self, table: pd.DataFrame | Study, level: float = 0.95) -> pd.DataFrame:
@@ -177,9 +180,10 @@ class CausalForest(EffectLearner):
         weight = np.ones(study.n_units)
         if study.weight is not None:
             weight = np.asarray(study.weight / study.weight.mean(), dtype=np.float64)
-        self.nuisances_ = self._nuisances(study, weight, draws, rng)
-        y = np.asarray(study.outcome - self.nuisances_["outcome"], dtype=np.float64)
-        z = np.asarray(study.treatment - self.nuisances_["propensity"], dtype=np.float64)
+        m, e = (
+            self._regress(study, task, weight, draws, rng) for task in ("outcome", "propensity")
+        )
+        y, z = study.outcome.to_numpy() - m, study.treatment.to_numpy() - e
         self.codes_ = FeatureCodes.of(features.to_numpy())
         codes = self.codes_.encode(features.to_numpy())
         self.n_split_features_ = self._split_features(features)
@@ -190,26 +194,17 @@ class CausalForest(EffectLearner):
         found = self.forest_.effects(codes, left_out, self.n_jobs)
         self.oob_effects_ = pd.Series(found[:, 0], index=study.units, name="cate")
         self.oob_std_errors_ = pd.Series(np.sqrt(found[:, 1]), index=study.units, name="std_error")
-
-    def _nuisances(
-        self, study: Study, weight: Floats, draws: "Draws", rng: np.random.Generator
-    ) -> pd.DataFrame:
-        """Predict outcome and treatment of each unit, from trees without its cluster."""
-        known = study.propensity
-        columns = {
-            "outcome": self._regress(study, "outcome", weight, draws, rng),
-            "propensity": self._regress(study, "propensity", weight, draws, rng)
-            if known is None
-            else known.to_numpy(),
-        }
-        return pd.DataFrame(columns, index=study.units)
+        self.nuisances_ = _nuisances_of(study, m, e, found[:, 0])
 
     def _regress(
         self, study: Study, task: Task, weight: Floats, draws: "Draws", rng: np.random.Generator
     ) -> Floats:
+        """Predict outcome or treatment of each unit from trees without its cluster, (n_units,)."""
         from terracausal.effects.honest_forest import FeatureCodes, grow_forest
         from terracausal.effects.honest_trees import Rules, Sample
 
+        if task == "propensity" and study.propensity is not None:
+            return study.propensity.to_numpy()
         target = study.outcome if task == "outcome" else study.treatment
         values = np.asarray(target, dtype=np.float64)
         features = study.features(task)
@@ -274,6 +269,21 @@ class CausalForest(EffectLearner):
 
     def _predict_features(self, features: pd.DataFrame) -> Floats:
         return self._effects(features)[:, 0]
+
+
+def _nuisances_of(study: Study, m: Floats, e: Floats, tau: Floats) -> Nuisances:
+    """Return mean outcome, propensity and effect, each of shape (n_units,), as nuisances."""
+    known = study.propensity is not None
+    columns = {
+        "propensity": e,
+        "outcome_control": m - e * tau,
+        "outcome_treated": m + (1 - e) * tau,
+    }
+    words = dict.fromkeys(columns, "regression forest and causal forest")
+    words["propensity"] = "known" if known else "regression forest"
+    quality = pd.DataFrame(columns=["nuisance", "metric", "value", "baseline"])
+    table = pd.DataFrame(columns, index=study.units)
+    return Nuisances(table, known, words, quality, study.roles.outcome)
 
 
 def grf_split_features(n_features: int) -> int:

@@ -20,7 +20,7 @@ from terracausal._foundation.checks import check_choice
 Floats = NDArray[np.floating[Any]]
 # a function of shares treated returns how much the curve counts there
 Target = Literal["AUTOC", "QINI"] | Callable[[Floats], Any]
-_CELLS_AT_ONCE = 4_000_000
+_CELLS_AT_ONCE = 50_000  # small enough for the arrays of a block to stay in the cache
 
 
 @dataclass(frozen=True)
@@ -112,23 +112,18 @@ def _rate_block(
     ranking: Ranking, weight: Floats, target: Target, fractions: Floats
 ) -> tuple[Floats, Floats]:
     v = weight[:, ranking.order]
-    sums = v * ranking.score
-    # the mean comes from the same sum as that of a single tie, so a constant priority gives 0
-    everyone = np.add.reduceat(v, [0], axis=1)
-    average = np.add.reduceat(sums, [0], axis=1) / everyone
-    excess = _share_ties(sums, v, ranking.tie_starts, average)
+    everyone, excess = _mass_and_excess(ranking, v)
     mass, total = np.cumsum(v, axis=1), np.cumsum(excess, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # before the first unit with weight there is no top share; its weight below is 0
-        curve = np.where(mass > 0, total / mass, 0.0)
-    step = v / everyone
+    # before the first unit with weight there is no top share; its weight below is 0
+    curve = np.divide(total, mass, out=np.zeros_like(total), where=mass > 0)
+    step = v
     if target == "QINI":
-        step = step * mass / everyone
+        step = v * (mass / everyone)
     elif callable(target):
         # before the first unit with weight the share is 0, where functions may be infinite
         share = np.where(mass > 0, mass / everyone, 1.0)
-        step = step * np.asarray(target(share), dtype=np.float64)
-    rate = np.sum(curve * step, axis=1)
+        step = v * np.asarray(target(share), dtype=np.float64)
+    rate = np.einsum("ij,ij->i", curve, step) / everyone[:, 0]
     # a unit may be used in part, which makes the cumulative sum linear between units
     at = [
         np.interp(fractions * all_, np.r_[0.0, m], np.r_[0.0, t])
@@ -137,12 +132,32 @@ def _rate_block(
     return rate, np.array(at) / (fractions * everyone)
 
 
-def _share_ties(sums: Floats, v: Floats, starts: NDArray[np.intp], average: Floats) -> Floats:
-    """Return weight times what the mean score of the unit's tie exceeds the average by."""
+def _mass_and_excess(ranking: Ranking, v: Floats) -> tuple[Floats, Floats]:
+    """Return the total weight, and weight times what the unit's score exceeds the average by.
+
+    Units of a tie have its mean score.
+
+    Parameters
+    ----------
+    ranking : Ranking
+    v : ndarray of shape (n_draws, n_units)
+        Weights in the order of the ranking.
+
+    Returns
+    -------
+    everyone : ndarray of shape (n_draws, 1)
+    excess : ndarray of shape (n_draws, n_units)
+    """
+    starts = ranking.tie_starts
+    sums = v * ranking.score
+    # the average comes from the same sum as that of a single tie, so a constant priority gives 0
+    everyone, total = (np.add.reduceat(x, [0], axis=1) for x in (v, sums))
+    if len(starts) == v.shape[1]:
+        return everyone, sums - v * (total / everyone)
     tie_sum, tie_mass = (np.add.reduceat(x, starts, axis=1) for x in (sums, v))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.where(tie_mass > 0, tie_sum / tie_mass - average, 0.0)
-    return np.asarray(v * np.repeat(excess, np.diff(np.r_[starts, sums.shape[1]]), axis=1))
+    excess = np.divide(tie_sum, tie_mass, out=np.zeros_like(tie_sum), where=tie_mass > 0)
+    excess -= total / everyone
+    return everyone, v * np.repeat(excess, np.diff(np.r_[starts, v.shape[1]]), axis=1)
 
 
 def half_sample_weights(
@@ -165,8 +180,8 @@ def half_sample_weights(
     n_clusters = int(cluster.max()) + 1
     half = n_clusters // 2
     drawn = np.zeros((n_draws, n_clusters))
-    chosen = np.argsort(rng.random((n_draws, n_clusters)), axis=1)[:, :half]
-    np.put_along_axis(drawn, chosen, 1.0, axis=1)
+    for own in drawn:
+        own[np.argpartition(rng.random(n_clusters), half)[:half]] = 1.0
     return drawn[:, cluster]
 
 

@@ -288,6 +288,9 @@ def _scores_of(
         table["propensity"] = table["propensity"].clip(clip, 1 - clip)
         notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
     check_propensity(table.loc[kept, "propensity"])
+    for name in ("outcome_control", "outcome_treated"):
+        # NaN where every tree of a small forest drew the unit
+        check_finite(f"nuisances.table[{name!r}]", table.loc[kept, name])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()
     e, mu0, mu1 = (
         table[name].to_numpy() for name in ("propensity", "outcome_control", "outcome_treated")
@@ -360,8 +363,8 @@ def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
         warnings.warn(
             f"{extreme.mean():.1%} of units have a propensity below {EXTREME:g} or above "
             f"{1 - EXTREME:g} (min {propensity.min():.4f}, max {propensity.max():.4f}). Their "
-            "scores carry huge weight. Consider target='overlap', or trim=0.05, which changes the "
-            "estimand.",
+            "scores carry huge weight. Consider target='overlap' or, for conditional effects, "
+            "RLearner; or trim=0.05, which changes the estimand.",
             OverlapWarning,
             stacklevel=3,
         )

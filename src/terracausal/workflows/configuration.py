@@ -138,9 +138,13 @@ class HeterogeneitySection(_AnalysisSection):
     """`analyze_heterogeneity`."""
 
     kind: Literal["heterogeneity"]
-    learner: str = "DRLearner"
-    n_groups: int = 5
+    learner: str | dict[str, Any] = "DRLearner"
     budget: float = 0.3
+    n_repeats: int = 1
+    n_groups: int = 5
+    role: Literal["modifier", "both"] | None = None
+    n_permutations: int = 999
+    n_splits: int = 0
 
 
 class ChoicesSection(BaseModel):
@@ -298,7 +302,7 @@ def _near(name: str, known: list[str]) -> str:
     return suggest(name, known).removesuffix("?").removesuffix(".")
 
 
-_TYPES = {"str", "float", "date"}
+_TYPES = {"str", "float", "date", "dict[str,any]"}
 _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection,
     "study": StudySection,

@@ -14,7 +14,7 @@ from terracausal.workflows.choices import Choices
 from terracausal.workflows.comparison import compare_choices, plan_comparison
 from terracausal.workflows.configuration import ChoicesSection, Configuration, ConfigurationError
 from terracausal.workflows.configured_data import load_data
-from terracausal.workflows.configured_encoder import build_encoder
+from terracausal.workflows.configured_parts import build_encoder
 from terracausal.workflows.options import suggest
 
 

@@ -8,7 +8,7 @@ from terracausal._foundation.errors import LeakageError, RoleError
 from terracausal.effects import CausalForest, origin_of
 from terracausal.effects.causal_forest import grf_split_features
 from terracausal.evaluation import calibration_test, grouped_effects, rank_weighted_effect
-from terracausal.nuisance import Scores
+from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Study
 
 
@@ -67,9 +67,13 @@ def test_out_of_bag_effects_keep_the_order_of_the_study(table, rng):
     one, other = (
         CausalForest(n_trees=100, random_state=0).fit(study_of(t)) for t in (table, shuffled)
     )
-    for name in ("oob_effects_", "oob_std_errors_", "nuisances_"):
-        assert getattr(other, name).index.equals(shuffled.index)
-        np.testing.assert_allclose(getattr(other, name).loc[table.index], getattr(one, name))
+    for part in (
+        lambda forest: forest.oob_effects_,
+        lambda forest: forest.oob_std_errors_,
+        lambda forest: forest.nuisances_.table,
+    ):
+        assert part(other).index.equals(shuffled.index)
+        np.testing.assert_allclose(part(other).loc[table.index], part(one))
 
 
 @pytest.mark.parametrize("cluster", [None, "c"])
@@ -90,41 +94,49 @@ class FixedOutcome(CausalForest):
     """Expects an outcome of 0 from everybody, so that outcomes enter by the trees only."""
 
     def _regress(self, study, task, weight, draws, rng):
-        return np.zeros(study.n_units)
+        return np.full(study.n_units, 0.0 if task == "outcome" else 0.5)
 
 
 def test_known_propensities_are_used(table):
     study = study_of(table.assign(e=np.where(table["x"] > 0, 0.3, 0.6)), propensity="e")
     fitted = CausalForest(n_trees=20, random_state=0).fit(study)
-    np.testing.assert_array_equal(
-        fitted.nuisances_["propensity"], np.where(table["x"] > 0, 0.3, 0.6)
-    )
+    np.testing.assert_array_equal(fitted.nuisances_.propensity, np.where(table["x"] > 0, 0.3, 0.6))
+
+
+def test_nuisances_add_up(table):
+    """The outcome of each arm, weighted by propensity, is the mean; their difference the effect."""
+    study = study_of(table)
+    fitted = CausalForest(n_trees=100, random_state=0).fit(study)
+    e, mu0, mu1 = fitted.nuisances_.table.to_numpy().T
+    np.testing.assert_allclose(mu1 - mu0, fitted.oob_effects_)
+    assert e.min() > 0
+    assert e.max() < 1
+    scores = doubly_robust_scores(study, fitted.nuisances_)
+    m = e * mu1 + (1 - e) * mu0
+    residual = table["y"] - m - (table["w"] - e) * (mu1 - mu0)
+    expected = mu1 - mu0 + (table["w"] - e) / (e * (1 - e)) * residual
+    np.testing.assert_allclose(scores.score, expected)
+
+
+def test_too_few_trees_leave_units_without_nuisances(table):
+    study = study_of(table)
+    fitted = CausalForest(n_trees=2, random_state=0).fit(study)
+    with pytest.raises(ValueError, match=r"'outcome_control'.*80 of 160 values are NaN"):
+        doubly_robust_scores(study, fitted.nuisances_)
 
 
 def test_nuisances_without_features_are_means(table):
     embeddings = pd.DataFrame({"e0": np.random.default_rng(0).normal(size=40)})
     study = study_of(table, covariates=[], site="c").join(embeddings, "modifier")
     fitted = CausalForest(n_trees=20, random_state=0).fit(study)
-    assert (fitted.nuisances_["propensity"] == 0.5).all()
+    assert (fitted.nuisances_.propensity == 0.5).all()
 
 
-def test_origin_of_out_of_bag_effects(table, rng):
+def test_origin_of_out_of_bag_effects(table):
     study = study_of(table, cluster="c", propensity=0.5)
     effects = CausalForest(n_trees=200, random_state=0).fit(study).oob_effects_
     assert origin_of(effects).out_of_bag
-    scores = Scores.from_dataframe(
-        pd.DataFrame(
-            {
-                "score": 2 * (2 * table["w"] - 1) * table["y"],
-                "outcome": table["y"],
-                "treatment": table["w"],
-                "propensity": 0.5,
-                "outcome_control": 0.0,
-                "outcome_treated": 0.0,
-            }
-        ),
-        cluster=table["c"],
-    )
+    scores = doubly_robust_scores(study, cross_fit(study, random_state=0))
     for ask in (rank_weighted_effect, grouped_effects):
         with pytest.raises(LeakageError, match=r"out-of-bag effects \(CausalForest\(n_trees=200"):
             ask(scores, effects)
