@@ -16,3 +16,5 @@ told("average and calibration", system.time({
 told("RATE with 2,000 half-samples", system.time(
   rank_average_treatment_effect(forest, found$predictions, R = 2000)
 ))
+status <- grep("VmHWM", readLines("/proc/self/status"), value = TRUE)
+cat("peak memory", round(as.numeric(gsub("[^0-9]", "", status)) / 1024), "MB\n")
