@@ -5,7 +5,8 @@ Run: python benchmarks/causal_forest.py [--units 2000] [--features 512] [--compo
 
 Data are setup A of Nie & Wager (see simulations/forest_parity/worlds.py). "fit" has both nuisance
 forests, the causal forest and out-of-bag effects with standard errors. --evaluate adds out-of-fold
-effects (one more forest per fold), scores, the average, calibration, and a RATE with 2,000 half-samples.
+effects (one more forest per fold), scores, the average, calibration and a RATE with 2,000
+half-samples.
 --grf runs causal_forest.R on the same data: grf's fit, predictions, average, calibration and RATE.
 Both report wall time, and CPU time, which other work on the machine disturbs less.
 """
