@@ -5,6 +5,7 @@ A claim's `run.py` draws one world per replication and appends its rows; `tables
 
 import argparse
 import csv
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,6 +72,9 @@ def main(draw: Draw, entropy: int, folder: Path, replications: int) -> None:
     seeds = replication_seeds(entropy, given.replications)
     done = check_rows(given.out, seeds)
     left = [number for number in range(given.replications) if number not in done]
+    # workers import this module by name
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     run = Parallel(n_jobs=given.n_jobs, return_as="generator")(
         delayed(_replicate)(draw, number, seeds[number]) for number in left
     )

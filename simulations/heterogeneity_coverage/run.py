@@ -19,7 +19,7 @@ import terracausal as tc
 
 ENTROPY = 118402957713090482371958220947146600331
 REPLICATIONS = 400
-SLOPES = (0.0, 0.6, 1.2)
+SLOPES = (0.0, 0.9)
 N_SITES, UNITS_PER_SITE = 100, 5
 BUDGET, N_GROUPS = 0.3, 5
 # RATE of a ranking whose correlation with a standard normal effect is 1

@@ -25,8 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Row, main, row
 
 import terracausal as tc
+from terracausal._foundation.errors import OverlapError, OverlapWarning
 from terracausal.encoders.networks import KernelMaxNetwork, TrainingSettings
 from terracausal.nuisance import ImageNuisanceLearner, Scores, choose_network
+from terracausal.nuisance.scores import EXTREME
 from terracausal.simulate import (
     ConfoundingSettings,
     KernelSettings,
@@ -93,6 +95,8 @@ SITES_SHOWN = 20_000  # sites that pass by in a training, so that small studies 
 NETWORKS: dict[str, dict[str, Any]] = {
     "CNN": {},
     "CNN, own heads": {"last_layer": "own"},
+    "CNN, last layer refitted": {"last_layer": "refitted"},
+    "CNN, targeted": {"loss": "targeted"},
     "CNN, treatment and outcomes apart": {"loss": "separate"},
 }
 WIDTHS_PX = (2, 4, 8, 16, 32)
@@ -119,8 +123,12 @@ def kernel_cells() -> Iterator[tuple[str, Cell]]:
 
 
 SLOPE = {"effect_slope": 0.5}
-CLUSTERED = ConfoundingSettings(assignment="site", site_sd=0.5, propensity_strength=0.5)
-SPATIAL = ConfoundingSettings(field_in_treatment=2.0, spatial_noise_share=0.8, range_m=15_000.0)
+# the site explains 63 % of what is left of the outcome: intervals for 10 independent units of a
+# site cover 2 Φ(1.96 / √(1 + 9 * 0.63)) - 1 = 55 %
+CLUSTERED = ConfoundingSettings(assignment="site", site_sd=1.3, propensity_strength=0.5)
+SPATIAL = ConfoundingSettings(
+    propensity_strength=0.5, field_in_treatment=6.0, spatial_noise_share=0.9, range_m=15_000.0
+)
 HIDDEN = ConfoundingSettings(field_in_treatment=1.0, field_in_outcome=1.0)
 CELLS = {
     "smoke": Cell(ConfoundingSettings(propensity_strength=0.5), 2, 120, ("band means",), size_px=4),
@@ -139,7 +147,7 @@ CELLS = {
     "tutorial_slope": Cell(ConfoundingSettings(**SLOPE), 200, 1000),
     "tutorial_strong": Cell(ConfoundingSettings(**SLOPE, propensity_strength=2.5), 200, 1000),
     "tutorial_clustered": Cell(CLUSTERED, 200, 200, units_per_site=10),
-    "tutorial_spatial": Cell(SPATIAL, 200, 1000),
+    "tutorial_spatial": Cell(SPATIAL, 200, 500, units_per_site=2),
     "tutorial_hidden_field": Cell(HIDDEN, 100, 1000),
     **dict(kernel_cells()),
 }
@@ -162,7 +170,7 @@ def imagery_of(name: str | None) -> Any:
 
 def draw(cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
     """Yield the rows of one replication."""
-    warnings.simplefilter("ignore", tc.nuisance.scores.OverlapWarning)
+    warnings.simplefilter("ignore", OverlapWarning)
     world = "tutorial" if cell.imagery is None else "kernel"
     data = tc.simulate_study(
         world,
@@ -217,7 +225,8 @@ def width_choices(cell: Cell, data: SimulatedStudy, rng: np.random.Generator) ->
         width: partial(KernelMaxNetwork, width_px=width, n_filters=N_FILTERS)
         for width in cell.widths_px
     }
-    choice = choose_network(data.study, data.chips, candidates, learner=learner)
+    folds = data.study.folds(3, random_state=rng)
+    choice = choose_network(data.study, data.chips, candidates, folds, learner=learner)
     for criterion, chosen in choice.by_criterion().items():
         yield {
             "setting": f"{cell.n_sites} sites",
@@ -260,11 +269,28 @@ def rows_of(
     for method in ("aipw", "hajek"):
         for target in ("all", "treated", "overlap"):
             truth = data.true_effect(target)
-            found = tc.average_effect(scores, target=target, method=method)
+            try:
+                found = tc.average_effect(scores, target=target, method=method)
+            except OverlapError:
+                continue  # refused, so the table counts fewer replications
             yield row(setting, f"{nuisances}: {method}", truth, found, started)
             if target == "all" and cell.settings.spatial_noise_share:
-                spatial = found.with_std_error("conley", cutoff_m=2.0 * cell.settings.range_m)
+                spatial = found.with_std_error("conley", cutoff_m=4.0 * cell.settings.range_m)
                 yield row(setting, f"{nuisances}: {method} conley", truth, spatial, started)
+            if target == "all" and cell.units_per_site > 1:
+                alone = found.with_std_error("hc")
+                yield row(setting, f"{nuisances}: {method} hc", truth, alone, started)
+    if cell.settings.propensity_strength > 1:
+        yield warned_row(setting, nuisances, scores)
+
+
+def warned_row(setting: str, nuisances: str, scores: Scores) -> Row:
+    """Tell whether the plain average warned of poor overlap; "coverage" is how often it did."""
+    e = scores.table["propensity"]
+    warned = bool((e.clip(EXTREME, 1 - EXTREME) != e).any())
+    numbers = dict.fromkeys(("estimate", "ci_low", "ci_high"), float(warned))
+    named = {"setting": setting, "estimator": f"{nuisances}: warns", "term": "overlap"}
+    return named | numbers | {"truth": 1.0, "std_error": 0.0, "seconds": 0.0}
 
 
 if __name__ == "__main__":

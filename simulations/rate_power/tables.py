@@ -1,4 +1,4 @@
-"""Print how often each test rejects at 5 %, by the strength of heterogeneity."""
+"""Print how often each test rejects at 5 %, by strength of heterogeneity (replications)."""
 
 import sys
 from pathlib import Path
@@ -24,8 +24,8 @@ def table(results: pd.DataFrame) -> str:
     null = results[results["truth"] == 0]
     for name, rows in null.groupby("estimator", sort=False):
         text.loc[name, 0.0] = judge(rows["estimate"] <= 0.05 + 1e-9, 0.05)
-    text.columns = [f"SD of the effect {slope:g}" for slope in text.columns]
-    text.insert(0, "replications", str(results["replication"].nunique()))
+    counts = results.groupby("truth")["replication"].nunique()
+    text.columns = [f"SD of the effect {slope:g} ({counts[slope]})" for slope in text.columns]
     return markdown(text.reset_index(names="test"))
 
 

@@ -17,6 +17,7 @@ _DOORS = {
     "EffectMixture": "mixtures",
     "EncodedLearner": "effects",
     "Estimate": "study",
+    "Finetuning": "encoders",
     "Folds": "study",
     "ImageNuisanceLearner": "nuisance",
     "LinearDRLearner": "effects",
@@ -39,6 +40,7 @@ _DOORS = {
     "TunedEffectLearner": "effects",
     "XLearner": "effects",
     "analyze_confounding": "workflows",
+    "analyze_heterogeneity": "workflows",
     "average_effect": "effects",
     "best_linear_projection": "evaluation",
     "bootstrap_effect": "effects",
@@ -117,6 +119,7 @@ if TYPE_CHECKING:
     from terracausal.effects import multi_arm_effects as multi_arm_effects
     from terracausal.effects import regression_adjustment as regression_adjustment
     from terracausal.encoders import BandStatisticsEncoder as BandStatisticsEncoder
+    from terracausal.encoders import Finetuning as Finetuning
     from terracausal.encoders import LocationEncoder as LocationEncoder
     from terracausal.encoders import MultiScaleEncoder as MultiScaleEncoder
     from terracausal.encoders import PretrainedEncoder as PretrainedEncoder
@@ -167,4 +170,5 @@ if TYPE_CHECKING:
     from terracausal.study import wild_cluster_bootstrap as wild_cluster_bootstrap
     from terracausal.workflows import Choices as Choices
     from terracausal.workflows import analyze_confounding as analyze_confounding
+    from terracausal.workflows import analyze_heterogeneity as analyze_heterogeneity
     from terracausal.workflows import compare_choices as compare_choices

@@ -81,9 +81,9 @@ def run(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
     """Run the analysis of a file, or go on where it was stopped."""
-    from terracausal.workflows.running import check_run, run_file
-
     with _told_in_one_paragraph(debug), _progress_on_screen():
+        from terracausal.workflows.running import check_run, run_file
+
         if check:
             typer.echo(check_run(configuration))
             typer.echo("\nThe configuration and the data can be used; nothing was run.")

@@ -7,10 +7,13 @@ import numpy as np
 from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import OverlapError
 from terracausal.effects import averages
-from terracausal.effects.arm_means import Parts, arm_means, contrast
+from terracausal.effects.arm_means import Parts, arm_means, contrast, population_size
 from terracausal.effects.averages import Ratio
 from terracausal.effects.overlap import (
+    MIN_DISJOINT,
     heavy_unit_note,
+    lost_note,
+    lost_share,
     refuse_collapsed_arm,
     refuse_disjoint_arms,
 )
@@ -90,8 +93,9 @@ def average_effect(
     OverlapError
         No treated unit has a propensity as low as that of any control, so there is no overlap at
         all; or one unit carries so much of an arm's balancing weight that fewer than two effective
-        units remain (Kish), from which no variance can be told. target="overlap" is the effect that
-        remains.
+        units remain (Kish), from which no variance can be told; or more than half of the target
+        population lack a counterpart in the other arm, to judge by the sum of the balancing
+        weights. target="overlap" is the effect that remains.
 
     Notes
     -----
@@ -147,8 +151,7 @@ def _estimate(
 ) -> Estimate:
     """Return the estimate from one run of cross-fitting."""
     weighs = target != "overlap" and method not in ("plr", "difference_in_means")
-    if weighs:
-        _refuse_without_overlap(scores, target)
+    overlap = _overlap_notes(scores, target) if weighs else ()
     found = _compute(scores, target, method, measure)
     if not np.isfinite(found.value):
         raise OverlapError(
@@ -175,21 +178,25 @@ def _estimate(
         _METHODS[method],
         dependence,
         assumptions,
-        (*notes, *_few_notes(scores), *(_heavy_notes(scores, found) if weighs else ())),
+        (*notes, *_few_notes(scores), *overlap, *(_heavy_notes(scores, found) if weighs else ())),
         _count_parameters(scores, target, method),
         "identity" if measure == "difference" else "log",
     )
 
 
-def _refuse_without_overlap(scores: Scores, target: str) -> None:
-    """Refuse averages over units that could not be compared, or that rest on one unit."""
+def _overlap_notes(scores: Scores, target: str) -> tuple[str, ...]:
+    """Refuse averages over units that arms cannot stand for; tell where they hardly can."""
     if not {"propensity", "treatment"} <= set(scores.table.columns):
-        return
+        return ()
     e, w = (scores.table[name].to_numpy(dtype=np.float64) for name in ("propensity", "treatment"))
     refuse_disjoint_arms(w, e)
-    for (arm, word), balancing in zip(_ARMS, averages.arm_weights(w, e, target)[::-1], strict=True):
+    arms = averages.arm_weights(w, e, target)[::-1]
+    for (arm, word), balancing in zip(_ARMS, arms, strict=True):
         own = (w == arm) & (scores.weight > 0)
+        if own.sum() < MIN_DISJOINT:
+            return ()
         refuse_collapsed_arm(balancing[own], e[own], scores.units[own], word)
+    return lost_note(*lost_share(arms, population_size(w, e, target), scores.weight))
 
 
 def _heavy_notes(scores: Scores, found: Ratio) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ def _new_scores(
 ) -> Floats:
     """Return the scores of calibration units, with nuisances of training units only."""
     part = study.subset(train | calibrate)
-    labels: pd.Series[int] = pd.Series(calibrate.astype(np.int64), study.units).loc[part.units]
+    labels: Any = pd.Series(calibrate.astype(np.int64), study.units).loc[part.units]
     nuisances = cross_fit(
         part,
         Folds(labels, pd.DataFrame({"fold": [0, 1]})),
@@ -233,7 +233,7 @@ def _new_scores(
         propensity_learner=propensity_learner,
         random_state=rng,
     )
-    return doubly_robust_scores(part, nuisances).score[labels == 1].to_numpy()
+    return np.asarray(doubly_robust_scores(part, nuisances).score[labels == 1])
 
 
 def calibrated_width(

@@ -127,8 +127,9 @@ class EffectLearner(BaseEstimator):
         -------
         pandas.Series of shape (n_units,)
             Named cate, with the folds in its `attrs`. With repeats, these are the effects of the
-            first, which carries the others: `repeats_of` returns them one by one, each to be ranked
-            within its own folds, and `mean_of_repeats` their mean, for maps.
+            first, which carries the others: `rank_weighted_effect` ranks each within its own folds
+            and takes the median, whatever else evaluates effects uses the first, `repeats_of`
+            returns them one by one, and `mean_of_repeats` their mean, for maps.
         """
         reads = "chips" in signature(self.fit).parameters
         if reads is (chips is None):

@@ -1,5 +1,6 @@
 """A DR-learner that is linear in the features, with confidence intervals."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from terracausal._foundation.checks import check_fraction
-from terracausal._foundation.errors import RoleError
+from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.learner import EffectLearner
 from terracausal.effects.least_squares import regression_estimate
@@ -26,7 +27,8 @@ class LinearDRLearner(EffectLearner):
 
     Nothing is penalised, so coefficients and predictions have standard errors; for the same reason
     it takes few features: at least 5 clusters (5 units, where there are no clusters) for each
-    coefficient. Reduce embeddings with `n_components`.
+    coefficient. Reduce embeddings with `n_components`. A column that differs from its most frequent
+    value in fewer than two clusters, such as the flag of a rare missing value, is left out.
 
     Parameters
     ----------
@@ -49,6 +51,8 @@ class LinearDRLearner(EffectLearner):
 
     Attributes
     ----------
+    columns_ : list of str
+        Columns that have a coefficient.
     coefficients_ : Estimate
         Terms "(intercept)" and one per feature. Its covariance is HC3, or the jackknife over
         clusters, as in `best_linear_projection`.
@@ -90,10 +94,15 @@ class LinearDRLearner(EffectLearner):
         self.random_state = random_state
 
     def _fit_features(self, study: Study, features: pd.DataFrame) -> None:
+        groups = study.frame.cluster_codes
+        groups = np.arange(study.n_units) if groups is None else groups
+        lone = [name for name in features.columns if _is_lone(features[name].to_numpy(), groups)]
+        self.columns_ = [name for name in features.columns if name not in lone]
+        features = features[self.columns_]
         _check_width(study, features)
         rng = random_generator(self.random_state)
         scores = doubly_robust_scores(study, inner_nuisances(self, study, rng))
-        self.coefficients_ = regression_estimate(
+        found = regression_estimate(
             scores,
             _design(features),
             scores.score.to_numpy(),
@@ -101,10 +110,15 @@ class LinearDRLearner(EffectLearner):
             self.dependence,
             ("linear conditional effect", "regression of scores, HC3"),
         )
+        if lone:
+            told = f"{len(lone)} columns differ in fewer than 2 clusters and were left out: "
+            found = replace(found, notes=(*found.notes, told + list_some(lone)))
+        self.coefficients_ = found
 
     def _predict_features(self, features: pd.DataFrame) -> Floats:
         # row by row, so that equal rows tie exactly
-        return np.asarray((_design(features) * self.coefficients_.value).sum(axis=1))
+        design = _design(features[self.columns_])
+        return np.asarray((design * self.coefficients_.value).sum(axis=1))
 
     def predict_interval(self, table: pd.DataFrame | Study, level: float = 0.95) -> pd.DataFrame:
         """Predict the effect for each row, with a pointwise confidence interval.
@@ -123,7 +137,7 @@ class LinearDRLearner(EffectLearner):
             effect at the features of the row: the mean effect of such units, not that of one unit.
         """
         check_fraction("level", level)
-        design = _design(self._encoded(table))
+        design = _design(self._encoded(table)[self.columns_])
         estimate = self.coefficients_
         effect = self.predict(table)
         variance = np.einsum("ij,jk,ik->i", design, estimate.covariance, design)
@@ -135,6 +149,12 @@ class LinearDRLearner(EffectLearner):
 
 def _design(features: pd.DataFrame) -> Floats:
     return np.column_stack([np.ones(len(features)), features.to_numpy()])
+
+
+def _is_lone(column: Floats, groups: NDArray[np.int64]) -> bool:
+    """Tell whether one group alone knows what a column does."""
+    values, counts = np.unique(column, return_counts=True)
+    return len(np.unique(groups[column != values[np.argmax(counts)]])) < 2
 
 
 def _check_width(study: Study, features: pd.DataFrame) -> None:

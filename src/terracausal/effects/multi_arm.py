@@ -10,7 +10,7 @@ from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.arm_means import Parts, arm_means
 from terracausal.effects.averages import Ratio
 from terracausal.effects.indicator import check_treatment_column, study_of_indicator
-from terracausal.effects.overlap import refuse_collapsed_arm
+from terracausal.effects.overlap import lost_note, lost_share, refuse_collapsed_arm
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Estimate
 from terracausal.study.study import EmbeddingRole
@@ -66,7 +66,8 @@ def multi_arm_effects(
     RoleError
         Arms are missing, fewer than two, or the reference is none of them.
     OverlapError
-        One unit carries nearly all of the balancing weight of an arm.
+        One unit carries nearly all of the balancing weight of an arm, or more than half of the
+        units lack a counterpart in an arm.
 
     Notes
     -----
@@ -87,6 +88,7 @@ def multi_arm_effects(
     arms = arms_of(table, treatment, reference, roles)
     rng = random_generator(random_state)
     means: dict[Any, Ratio] = {}
+    notes: list[str] = []
     for arm in (reference, *arms):
         study = study_of_indicator(table, table[treatment] == arm, embeddings, role, roles)
         try:
@@ -102,6 +104,10 @@ def multi_arm_effects(
         own = (w == 1) & (scores.weight > 0)
         word = f"in arm {list_some([arm])}"
         refuse_collapsed_arm(1 / e[own], e[own], scores.units[own], word, _ADVICE)
+        notes += [
+            f"arm {list_some([arm])}: {note}"
+            for note in lost_note(*lost_share([w / e], np.ones_like(e), scores.weight), _ADVICE)
+        ]
         parts = Parts(y, w, e, mu0, mu1, scores.weight)
         means[arm] = arm_means(parts, "all", "aipw")[1]
     base = means[reference]
@@ -122,7 +128,8 @@ def multi_arm_effects(
         tuple(
             f"{int((table.loc[study.units, treatment] == arm).sum())} units in arm {arm!r}"
             for arm in (reference, *arms)
-        ),
+        )
+        + tuple(notes),
     )
 
 

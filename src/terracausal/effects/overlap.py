@@ -1,5 +1,6 @@
 """When an average over units rests on too few of them to be told."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from terracausal.nuisance.scores import EXTREME
 
 Floats = NDArray[np.floating[Any]]
 _FEWEST_EFFECTIVE = 2.0
+_TOLD, _MOST_LOST = 0.2, 0.5
 MIN_DISJOINT = 5  # with fewer units in an arm, arms are disjoint by chance
 _ADVICE = (
     "Use target='overlap', the effect where the arms are closest, trim=0.05 in "
@@ -68,6 +70,65 @@ def refuse_collapsed_arm(
         f"of {chance[heaviest]:.10g} and carries {balancing[heaviest] / total:.1%} of the weight "
         f"of the {n_units:,} units {arm}, which leaves {effective:.1f} effective units; a variance "
         f"needs 2. {advice}"
+    )
+
+
+def lost_share(arms: Sequence[Floats], size: Floats, weight: Floats) -> tuple[float, float]:
+    """Return the share of the target population that lacks a counterpart in some arm.
+
+    Where every unit could have been in each arm, the balancing weights of an arm add up to the size
+    of the population, up to chance; what is missing are units that none of the arm is like. The
+    arms are added up, so that a propensity that is too high throughout, which loses as much in one
+    arm as it gains in the other, is not taken for this.
+
+    Parameters
+    ----------
+    arms : sequence of ndarray of shape (n_units,)
+        Balancing weights of each arm, zero outside it.
+    size, weight : ndarray of shape (n_units,)
+        How much each unit counts in the target population, and its own weight.
+
+    Returns
+    -------
+    lost, std_error : float
+
+    Examples
+    --------
+    >>> two = np.array([2.0, 0.0, 2.0, 0.0])
+    >>> lost_share([two, two[::-1]], np.ones(4), np.ones(4))[0]
+    0.0
+    """
+    total = float(np.sum(weight * size))
+    lost = sum(1 - float(np.sum(weight * balancing)) / total for balancing in arms)
+    squares = sum(float(np.sum((weight * balancing) ** 2)) for balancing in arms)
+    return lost, float(np.sqrt(squares)) / total
+
+
+def lost_note(lost: float, std_error: float, advice: str = _ADVICE) -> tuple[str, ...]:
+    """Tell where a fifth of the target population lacks a counterpart; refuse at a half.
+
+    Parameters
+    ----------
+    lost, std_error : float
+        From `lost_share`. Up to three standard errors are chance.
+    advice : str
+        What to do, for the message.
+
+    Returns
+    -------
+    tuple of str
+    """
+    if not lost > max(_TOLD, 3 * std_error):
+        return ()
+    if lost > _MOST_LOST:
+        raise OverlapError(
+            f"The arms hardly overlap: {lost:.0%} of the target population have no counterpart in "
+            "the other arm, to judge by balancing weights, which should add up to all of it in "
+            f"each arm. Their average rests on extrapolation. {advice}"
+        )
+    return (
+        f"{lost:.0%} of the target population have no counterpart in the other arm, to judge by "
+        "the sum of the balancing weights; for these the effect is extrapolated",
     )
 
 

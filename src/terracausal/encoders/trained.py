@@ -284,9 +284,11 @@ class TrainedEncoder(ChipEncoder):
         torch = require("torch", needed_by="TrainedEncoder")
         from terracausal.encoders.networks.devices import find_device
         from terracausal.encoders.networks.losses import cross_entropy, squared_error
+        from terracausal.encoders.networks.making import check_bands
         from terracausal.encoders.networks.training import train_network
 
         find_device(self.device)
+        check_bands(self.network, chips.bands)
         targets = UnitTargets.of(y)
         targets.check_sites(chips.keys)
         outcomes = outcome_moments(targets, self.task)

@@ -14,7 +14,7 @@ from terracausal.evaluation.priorities import (
     Priority,
     RankWithin,
     check_outcome_varies,
-    read_priority,
+    read_repeats,
 )
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
@@ -164,8 +164,8 @@ def calibration_test(
     Parameters
     ----------
     scores : Scores
-        With outcome, treatment, propensity, outcome_control and outcome_treated; with repeats the
-        median over them is taken.
+        With outcome, treatment, propensity, outcome_control and outcome_treated. With
+        repeats, of scores or effects, the median over them is taken.
     effects : pandas.Series or array-like of shape (n_units,)
         Predicted effects that did not see these units' outcomes: from `cross_predict`, out of bag,
         or of a learner trained elsewhere. A Series is aligned by unit.
@@ -218,12 +218,12 @@ def calibration_test(
     >>> bool(result.p_value[1] < 0.01)
     True
     """
-    found = read_priority(
+    pairs = read_repeats(
         scores, effects, centre_within, "effects", "centre_within", out_of_bag=True
     )
-    runs = (scores, *scores.repeats)
     check_outcome_varies(scores)
-    estimate = median_estimate([_calibration_of(run, found, dependence) for run in runs])
+    estimate = median_estimate([_calibration_of(run, part, dependence) for run, part in pairs])
+    found = pairs[0][1]
     return CalibrationTest(estimate, found.within, found.widening)
 
 

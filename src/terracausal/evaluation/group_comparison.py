@@ -11,7 +11,7 @@ from terracausal._foundation.errors import RoleError, list_some
 from terracausal.effects.least_squares import leave_out_factor
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
-from terracausal.study import Dependence, Estimate
+from terracausal.study import Dependence, Estimate, median_estimate
 from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class GroupComparison(Diagnostic):
 
 def compare_extremes(
     table: pd.DataFrame,
-    members: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    members: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     scores: Scores,
     dependence: Dependence | None,
     rng: np.random.Generator,
@@ -167,8 +167,8 @@ def compare_extremes(
     ----------
     table : pandas.DataFrame of shape (n_units, n_columns)
         Numbers, in the order of the scores.
-    members : tuple of ndarray of bool of shape (n_units,)
-        The lowest and the highest group.
+    members : list of tuple of ndarray of bool of shape (n_units,)
+        The lowest and the highest group, in each repeat; medians over repeats are taken.
     scores : Scores
         Weight, cluster and place of each unit.
     dependence : Dependence or None
@@ -181,7 +181,11 @@ def compare_extremes(
     GroupComparison
     """
     spread = check_columns_vary(table, scores.weight)
-    estimate, means = difference_of_means(table, members, scores, dependence)
+    parts = [difference_of_means(table, pair, scores, dependence) for pair in members]
+    estimate = median_estimate([part[0] for part in parts])
+    means = pd.DataFrame(
+        np.median([part[1] for part in parts], axis=0), table.columns, ["lowest", "highest"]
+    )
     size = np.where(estimate.std_error > 0, estimate.std_error, np.inf)
     df = estimate.degrees_of_freedom
     draws = draw_statistics(estimate.covariance, df, N_DRAWS, rng)
@@ -215,8 +219,10 @@ def difference_of_means(
 
     Parameters
     ----------
-    table, members, scores, dependence
+    table, scores, dependence
         As in `compare_extremes`.
+    members : tuple of ndarray of bool of shape (n_units,)
+        The lowest and the highest group.
 
     Returns
     -------

@@ -15,6 +15,10 @@ from terracausal.study import Dependence, Estimate
 Floats = NDArray[np.floating[Any]]
 
 
+class CellError(RoleError):
+    """A group of units is empty, or has one arm only."""
+
+
 def cut_groups(share: Floats, n_groups: int) -> NDArray[np.int64]:
     """Return the group of each unit, from 0, for its share of weight that ranks lower.
 
@@ -113,7 +117,7 @@ def check_cells(scores: Scores, group: NDArray[np.int64], n_groups: int, found: 
     if len(empty):
         n_values = len(np.unique(found.values))
         constant = " It is constant, so there is nothing to sort by." if n_values == 1 else ""
-        raise RoleError(
+        raise CellError(
             f"Each of {n_groups} groups needs units with weight; groups {list_some(empty)} have "
             f"none. The priority has {n_values} values among {len(group)} units, ranked within "
             f"{found.within}.{constant} Use fewer groups, or a priority with more values."
@@ -125,7 +129,7 @@ def check_cells(scores: Scores, group: NDArray[np.int64], n_groups: int, found: 
         own = np.bincount(group, weights=v * (w == arm), minlength=n_groups)
         lacking = np.flatnonzero(own == 0) + 1
         if len(lacking):
-            raise RoleError(
+            raise CellError(
                 f"Every group needs treated and control units; groups {list_some(lacking)} of "
                 f"{n_groups} have no {word} unit, so their effect rests on predictions alone. Use "
                 "fewer groups."

@@ -16,7 +16,7 @@ from terracausal.evaluation.priorities import (
     RankWithin,
     check_outcome_varies,
     numeric_columns,
-    read_priority,
+    read_repeats,
 )
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
@@ -57,6 +57,8 @@ class GroupedEffects(Diagnostic):
     widening : float, default=1.0
         Factor that standard errors of differences between groups contain; above 1 for out-of-fold
         priorities.
+    other_groups : tuple of pandas.Series, default=()
+        Groups in the other repeats; numbers are medians over repeats, `group` is of the first.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class GroupedEffects(Diagnostic):
     largest: Floats = field(repr=False)
     ranked_within: str = "all units"
     widening: float = 1.0
+    other_groups: "tuple[pd.Series[int], ...]" = field(default=(), repr=False)
 
     @property
     def value(self) -> Floats:
@@ -185,6 +188,11 @@ class GroupedEffects(Diagnostic):
                 f"  widened     differences between groups by {self.widening:.2f}, since each fold "
                 "also trained the rankings of the others"
             )
+        if self.estimate.repeats:
+            lines.append(
+                f"  repeats     median of {len(self.estimate.repeats)} cross-fits, whose spread is "
+                "counted in the std. error"
+            )
         lines += [f"  assumes     {text}" for text in self.estimate.assumptions]
         return "\n".join(lines)
 
@@ -239,10 +247,10 @@ class GroupedEffects(Diagnostic):
         effects (`contrast`) first.
         """
         table = numeric_columns(self.scores, columns, drop_first=False)
-        labels = self.group.to_numpy()
+        labels = [group.to_numpy() for group in (self.group, *self.other_groups)]
         return compare_extremes(
             table,
-            (labels == 1, labels == self.n_groups),
+            [(label == 1, label == self.n_groups) for label in labels],
             self.scores,
             self.estimate.dependence,
             random_generator(random_state),
@@ -264,7 +272,8 @@ def grouped_effects(
     Parameters
     ----------
     scores : Scores
-        From `doubly_robust_scores`; with repeats the median over them is taken.
+        From `doubly_robust_scores`. With repeats, of scores or priority, the median over them is
+        taken.
     priority : pandas.Series or array-like of shape (n_units,)
         Higher means a larger effect is expected: out-of-fold effects from `cross_predict`, or any
         column that does not come from these units' outcomes. A Series is aligned by unit.
@@ -325,35 +334,39 @@ def grouped_effects(
             f"There must not be more groups than units; got {n_groups} groups and "
             f"{scores.n_units} units."
         )
-    found = read_priority(scores, priority, rank_within)
+    pairs = read_repeats(scores, priority, rank_within)
     check_outcome_varies(scores)
     if scores.frame.n_clusters == 1:
         raise RoleError("Groups need at least 2 clusters for an error; the scores have 1.")
-    v = scores.weight
-    group = cut_groups(found.shares(v), n_groups)
-    check_cells(scores, group, n_groups, found)
+    v, widening = scores.weight, pairs[0][1].widening
+    groups = [cut_groups(found.shares(v), n_groups) for _, found in pairs]
+    for group, (_, found) in zip(groups, pairs, strict=True):
+        check_cells(scores, group, n_groups, found)
     runs = [
-        group_estimates(run, group, n_groups, found.widening, dependence)
-        for run in (scores, *scores.repeats)
+        group_estimates(run, group, n_groups, widening, dependence)
+        for group, (run, _) in zip(groups, pairs, strict=True)
     ]
     effects, contrast, average, steps = (
         median_estimate([run[part] for run in runs]) for part in range(4)
     )
-    rng = random_generator(random_state)
-    largest, order_p = _joint(effects, steps, rng)
+    largest, order_p = _joint(effects, steps, random_generator(random_state))
+    means = [
+        [np.average(found.values[group == g], weights=v[group == g]) for g in range(n_groups)]
+        for group, (_, found) in zip(groups, pairs, strict=True)
+    ]
+    labels = [pd.Series(group + 1, index=scores.units, name="group") for group in groups]
     return GroupedEffects(
         effects,
         contrast,
         average,
         order_p,
-        pd.Series(group + 1, index=scores.units, name="group"),
-        np.array(
-            [np.average(found.values[group == g], weights=v[group == g]) for g in range(n_groups)]
-        ),
+        labels[0],
+        np.median(means, axis=0),
         scores,
         largest,
-        found.within,
-        found.widening,
+        pairs[0][1].within,
+        widening,
+        tuple(labels[1:]),
     )
 
 

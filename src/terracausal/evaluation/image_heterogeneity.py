@@ -356,8 +356,8 @@ def _sites_of(study: Study, scores: Scores) -> _Sites:
         found = strata.loc[units].astype(str).groupby(code).unique().map(lambda s: tuple(sorted(s)))
         stratum = pd.factorize(found, sort=True)[0].astype(np.int64)
     return _Sites(
-        np.bincount(code, weights=v * score),
-        np.bincount(code, weights=v),
+        np.bincount(code, weights=v * score).astype(np.float64),
+        np.bincount(code, weights=v).astype(np.float64),
         np.bincount(code).astype(np.int64),
         pd.factorize(label.to_numpy()[order])[0].astype(np.int64),
         stratum,

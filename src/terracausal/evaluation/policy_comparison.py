@@ -171,7 +171,8 @@ def compare_policies(
     Parameters
     ----------
     scores : Scores
-        From `doubly_robust_scores`; with repeats the median over them is taken.
+        From `doubly_robust_scores`. With repeats, of scores or rules, the median over them is
+        taken.
     policies : dict of str to pandas.Series or array-like of shape (n_units,)
         By name, the chance with which a rule treats each unit, as in `policy_value`: a budget spent
         on image-based priorities, the same budget on a tabular priority, a tree, ….

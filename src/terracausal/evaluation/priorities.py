@@ -13,7 +13,7 @@ from terracausal._foundation.checks import (
     check_unique,
 )
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
-from terracausal.effects import EffectOrigin, origin_of
+from terracausal.effects import EffectOrigin, origin_of, repeats_of
 from terracausal.evaluation.rates import rank_within_folds
 from terracausal.nuisance import Scores
 
@@ -118,6 +118,44 @@ def read_priority(
         return Priority(values, None, 1.0, origin)
     labels = None if rank_within == "all" else folds.loc[scores.units].to_numpy()
     return Priority(values, labels, OUT_OF_FOLD_WIDENING, origin)
+
+
+def read_repeats(
+    scores: Scores,
+    priority: "pd.Series[float] | pd.DataFrame | ArrayLike",
+    rank_within: RankWithin = "auto",
+    name: str = "priority",
+    option: str = "rank_within",
+    out_of_bag: bool = False,
+) -> "list[tuple[Scores, Priority]]":
+    """Read a priority, and pair the repeats of scores with those of the priority.
+
+    Parameters
+    ----------
+    scores, priority, rank_within, name, option, out_of_bag
+        As in `read_priority`; both scores and priority may have repeats.
+
+    Returns
+    -------
+    list of (Scores, Priority)
+        One pair per repeat. Where only one of them has repeats, the other stands in each pair.
+
+    Raises
+    ------
+    AlignmentError
+        Both have repeats, of different numbers.
+    """
+    parts = repeats_of(priority) if isinstance(priority, pd.Series) else (priority,)
+    found = [read_priority(scores, part, rank_within, name, option, out_of_bag) for part in parts]
+    runs = (scores, *scores.repeats)
+    if len(runs) != len(found) and min(len(runs), len(found)) > 1:
+        raise AlignmentError(
+            f"Scores and {name} must have the same number of repeats, or one of them none; got "
+            f"{len(runs)} and {len(found)}. Repeat both over the same folds."
+        )
+    n_pairs = max(len(runs), len(found))
+    pairs = zip(runs * (n_pairs // len(runs)), found * (n_pairs // len(found)), strict=True)
+    return list(pairs)
 
 
 def align(scores: Scores, values: Any, name: str) -> Any:

@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from terracausal._foundation.checks import check_count, check_fraction
+from terracausal._foundation.errors import AlignmentError
 from terracausal._foundation.randomness import RandomState
 from terracausal.evaluation.priorities import (
     Priority,
     RankWithin,
     check_outcome_varies,
-    read_priority,
+    read_repeats,
 )
 from terracausal.evaluation.rates import Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
@@ -169,7 +170,7 @@ def compare_priorities(
     Parameters
     ----------
     scores : Scores
-        With repeats the median over them is taken.
+        With repeats, of scores or priorities, the median over them is taken.
     first, second : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`.
     target : {"AUTOC", "QINI"} or callable, default="AUTOC"
@@ -206,12 +207,18 @@ def compare_priorities(
     name = check_target(target)
     check_count("n_bootstrap", n_bootstrap, minimum=2)
     found = [
-        read_priority(scores, values, rank_within, which)
+        read_repeats(scores, values, rank_within, which)
         for values, which in ((first, "first priority"), (second, "second priority"))
     ]
+    counts = [len(pairs) for pairs in found]
+    if counts[0] != counts[1] and min(counts) > 1:
+        raise AlignmentError(
+            f"Both priorities must have the same number of repeats, or one of them none; got "
+            f"{counts[0]} and {counts[1]}. Repeat both over the same folds."
+        )
     check_outcome_varies(scores)
     draws = half_samples(scores, n_bootstrap, random_state)
-    one, other = (_widened_rates(scores, priority, draws, target) for priority in found)
+    one, other = np.broadcast_arrays(*(_widened_rates(pairs, draws, target) for pairs in found))
     value, std_error = median_and_error(np.stack([one, other, one - other], axis=-1))
     return PriorityComparison(
         value,
@@ -220,15 +227,16 @@ def compare_priorities(
         name,
         scores.n_units,
         scores.frame.n_clusters,
-        (found[0].widening, found[1].widening),
+        (found[0][0][1].widening, found[1][0][1].widening),
     )
 
 
-def _widened_rates(scores: Scores, found: Priority, draws: Floats, target: Target) -> Floats:
+def _widened_rates(pairs: list[tuple[Scores, Priority]], draws: Floats, target: Target) -> Floats:
     """Return RATEs by repeat and draw, those of half-samples drawn apart by the widening."""
-    rates, _ = rates_by_repeat(scores, found, draws, target, np.ones(1))
+    rates, _ = rates_by_repeat(pairs, draws, target, np.ones(1))
     mean = rates[:, 1:].mean(axis=1, keepdims=True)
-    return np.concatenate([rates[:, :1], mean + found.widening * (rates[:, 1:] - mean)], axis=1)
+    wider = mean + pairs[0][1].widening * (rates[:, 1:] - mean)
+    return np.concatenate([rates[:, :1], wider], axis=1)
 
 
 def targeting_curve(
@@ -246,7 +254,7 @@ def targeting_curve(
     Parameters
     ----------
     scores : Scores
-        With repeats the median over them is taken.
+        With repeats, of scores or priorities, the median over them is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`.
     level : float, default=0.95
@@ -282,12 +290,12 @@ def targeting_curve(
     check_count("n_bootstrap", n_bootstrap, minimum=2)
     check_fraction("level", level)
     grid = curve_fractions(fractions)
-    found = read_priority(scores, priority, rank_within)
+    pairs = read_repeats(scores, priority, rank_within)
     check_outcome_varies(scores)
     draws = half_samples(scores, n_bootstrap, random_state)
-    curves = rates_by_repeat(scores, found, draws, "AUTOC", grid)[1]
+    curves = rates_by_repeat(pairs, draws, "AUTOC", grid)[1]
     estimate, std_error = median_and_error(curves)
-    std_error = found.widening * std_error
+    std_error = pairs[0][1].widening * std_error
     # which shares move together is that of the mean over repeats
     gaps = (curves[:, 1:] - curves[:, 1:].mean(axis=1, keepdims=True)).mean(axis=0)
     spread = gaps.std(axis=0, ddof=1)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terracausal._foundation.randomness import RandomState
-from terracausal.evaluation.priorities import read_priority
-from terracausal.evaluation.priority_comparison import _draws_of, _rates_of
+from terracausal.evaluation.priorities import read_repeats
+from terracausal.evaluation.rates import Target, check_target
+from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
 from terracausal.nuisance import Scores
 
 Floats = NDArray[np.floating[Any]]
@@ -17,8 +18,9 @@ Floats = NDArray[np.floating[Any]]
 class RateDraws(NamedTuple):
     """A RATE, and what it is on each half-sample.
 
-    `draws` has the shape (n_bootstrap,); its standard deviation is `std_error`. `widening` is the
-    factor for intervals, above 1 for out-of-fold priorities.
+    `draws` has the shape (n_bootstrap,); its standard deviation is `std_error`. With repeats of
+    cross-fitting the estimate is their median, `draws` their mean, and `std_error` also counts
+    their spread. `widening` is the factor for intervals, above 1 for out-of-fold priorities.
     """
 
     estimate: float
@@ -30,7 +32,7 @@ class RateDraws(NamedTuple):
 def rate_draws(
     scores: Scores,
     priority: Any,
-    targets: Sequence[str],
+    targets: Sequence[Target],
     *,
     n_bootstrap: int = 200,
     random_state: RandomState = None,
@@ -45,7 +47,7 @@ def rate_draws(
     scores : Scores
     priority : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`, whose numbers these are.
-    targets : sequence of {"AUTOC", "QINI"}
+    targets : sequence of {"AUTOC", "QINI"} or callable
     n_bootstrap : int, default=200
         Half-samples of clusters.
     random_state : None, int or Generator, default=None
@@ -64,11 +66,13 @@ def rate_draws(
     >>> found.estimate > 0, found.draws.shape
     (True, (200,))
     """
-    found = read_priority(scores, priority)
-    weights = _draws_of(scores, n_bootstrap, random_state)
+    pairs = read_repeats(scores, priority)
+    weights = half_samples(scores, n_bootstrap, random_state)
     made = {}
     for target in targets:
-        rates = _rates_of(scores, found, weights, target, np.ones(1))[0]
-        spread = float(rates[1:].std(ddof=1))
-        made[target] = RateDraws(float(rates[0]), spread, found.widening, rates[1:])
+        rates, _ = rates_by_repeat(pairs, weights, target, np.ones(1))
+        value, std_error = median_and_error(rates[:, :, None])
+        made[check_target(target)] = RateDraws(
+            float(value[0]), float(std_error[0]), pairs[0][1].widening, rates[:, 1:].mean(axis=0)
+        )
     return made

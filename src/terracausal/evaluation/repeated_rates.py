@@ -47,16 +47,16 @@ def half_samples(scores: Scores, n_bootstrap: int, random_state: RandomState) ->
 
 
 def rates_by_repeat(
-    scores: Scores, found: Priority, draws: Floats, target: Target, grid: Floats
+    pairs: list[tuple[Scores, Priority]], draws: Floats, target: Target, grid: Floats
 ) -> tuple[Floats, Floats]:
-    """Return RATEs and curves of one priority for all unit weights and all repeats of the scores.
+    """Return RATEs and curves for all unit weights and all repeats.
 
     Parameters
     ----------
-    scores : Scores
-    found : Priority
+    pairs : list of (Scores, Priority)
+        From `read_repeats`.
     draws : ndarray of shape (n_draws, n_units)
-        From `half_samples`.
+        From `half_samples` of the first scores.
     target : {"AUTOC", "QINI"} or callable
     grid : ndarray of shape (n_fractions,)
 
@@ -65,17 +65,13 @@ def rates_by_repeat(
     rates : ndarray of shape (n_repeats, n_draws)
     curves : ndarray of shape (n_repeats, n_draws, n_fractions)
     """
-    order = canonical_order(scores.units)
-    values = found.values if found.folds is None else found.shares(scores.weight)
-    parts = [
-        rate_and_curve(
-            Ranking.of(run.score.loc[scores.units].to_numpy()[order], values[order]),
-            draws,
-            target,
-            grid,
-        )
-        for run in (scores, *scores.repeats)
-    ]
+    first = pairs[0][0]
+    order, parts = canonical_order(first.units), []
+    for run, found in pairs:
+        values = found.values if found.folds is None else found.shares(first.weight)
+        score = run.score.loc[first.units].to_numpy()
+        ranking = Ranking.of(score[order], values[order])
+        parts.append(rate_and_curve(ranking, draws, target, grid))
     return np.stack([part[0] for part in parts]), np.stack([part[1] for part in parts])
 
 

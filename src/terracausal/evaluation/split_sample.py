@@ -22,7 +22,12 @@ from terracausal._foundation.randomness import (
 from terracausal.effects import DRLearner, EffectLearner
 from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.group_comparison import check_columns_vary, difference_of_means
-from terracausal.evaluation.group_estimates import check_cells, cut_groups, group_estimates
+from terracausal.evaluation.group_estimates import (
+    CellError,
+    check_cells,
+    cut_groups,
+    group_estimates,
+)
 from terracausal.evaluation.priorities import Priority, check_outcome_varies, numeric_columns
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores, cross_fit, doubly_robust_scores
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 PROJECTION = ("mean effect", "heterogeneity")
 CONTRAST = "highest less lowest"
+_TRIES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +66,8 @@ class SplitSampleInference(Diagnostic):
         None where units are independent.
     n_flat : int, default=0
         Splits in which the proxy was constant.
+    n_redrawn : int, default=0
+        Halvings that were drawn anew, since a group had one arm only.
     assumptions : tuple of str, default=()
 
     Examples
@@ -84,6 +92,7 @@ class SplitSampleInference(Diagnostic):
     n_units: int
     n_clusters: int | None = None
     n_flat: int = 0
+    n_redrawn: int = 0
     assumptions: tuple[str, ...] = ()
 
     @property
@@ -109,7 +118,7 @@ class SplitSampleInference(Diagnostic):
         """
         size = np.where(self.errors > 0, self.errors, np.inf)
         p_values = 2 * stats.t.sf(np.abs(self.estimates / size), self.degrees_of_freedom[:, None])
-        return np.minimum(2 * np.median(p_values, axis=0), 1.0)
+        return np.asarray(np.minimum(2 * np.median(p_values, axis=0), 1.0))
 
     def confint(self, level: float = 0.95) -> Floats:
         """Return the medians of the ends of intervals whose error is half as large.
@@ -176,7 +185,7 @@ class SplitSampleInference(Diagnostic):
         for row in self.to_dataframe(level).itertuples():
             means = ""
             if row.part == "comparison":
-                low, high = self.means.loc[row.term, ["lowest", "highest"]]
+                low, high = self.means.loc[str(row.term)]
                 means = f"; means {high:.4g} and {low:.4g}"
             lines.append(
                 f"  {row.term:<24} {row.estimate:.4f}, {level:.0%} interval {row.ci_low:.4f} to "
@@ -190,6 +199,8 @@ class SplitSampleInference(Diagnostic):
         ]
         if self.n_flat:
             lines.append(f"  flat        the proxy was constant in {self.n_flat} splits")
+        if self.n_redrawn:
+            lines.append(f"  redrawn     {self.n_redrawn} halvings, as a group had one arm only")
         lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
 
@@ -257,7 +268,7 @@ def split_sample_inference(
     Raises
     ------
     RoleError
-        There are fewer than 4 clusters, or a group of some split lacks an arm.
+        There are fewer than 4 clusters, or a group lacks an arm in 20 halvings in a row.
 
     Notes
     -----
@@ -275,7 +286,8 @@ def split_sample_inference(
     intervals with half the error; p-values are twice the median. Both are valid for any number of
     splits and are conservative. They speak about proxies that are learned on half of the clusters.
 
-    A constant proxy knows no heterogeneity: its split counts with an estimate of 0, an infinite
+    A halving in which some group has one arm only is drawn anew, and counted. A constant proxy
+    knows no heterogeneity: its split counts with an estimate of 0, an infinite
     interval and a p-value of 1, and groups its units at random.
 
     Examples
@@ -333,6 +345,7 @@ class _Split(NamedTuple):
     fit: tuple[float, float]
     flat: bool
     assumptions: tuple[str, ...]
+    n_redrawn: int = 0
 
 
 class _Work(NamedTuple):
@@ -345,25 +358,36 @@ class _Work(NamedTuple):
     n_groups: int
 
     def halve(self, rng: np.random.Generator, number: int) -> list[_Split]:
-        """Split once in half and let each half be main."""
+        """Split in half, again where a group lacks an arm, and let each half be main."""
         try:
-            folds = self.study.folds(2, random_state=rng)
-            learner = clone(self.learner)
-            if "random_state" in learner.get_params() and learner.random_state is None:
-                learner.set_params(random_state=draw_seed(rng))
-            proxy = learner.cross_predict(self.study, folds)
-            if self.scores is None:
-                nuisances = cross_fit(self.study, folds, random_state=rng)
-                scores = doubly_robust_scores(self.study, nuisances)
-            else:
-                # repeats take turns, since the result is a median anyway
-                runs = (self.scores, *self.scores.repeats)
-                scores = runs[number % len(runs)]
-            label = folds.labels.loc[scores.units].to_numpy()
-            return [self._main(scores, proxy, label == half, rng) for half in (0, 1)]
+            for attempt in range(_TRIES):
+                try:
+                    pair = self._halve_once(rng, number)
+                except CellError:
+                    if attempt == _TRIES - 1:
+                        raise
+                else:
+                    return [split._replace(n_redrawn=attempt) for split in pair]
         except Exception as error:
             error.add_note(f"while splitting in half, halving {number}")
             raise
+        return []
+
+    def _halve_once(self, rng: np.random.Generator, number: int) -> list[_Split]:
+        folds = self.study.folds(2, random_state=rng)
+        learner = clone(self.learner)
+        if "random_state" in learner.get_params() and learner.random_state is None:
+            learner.set_params(random_state=draw_seed(rng))
+        proxy = learner.cross_predict(self.study, folds)
+        if self.scores is None:
+            nuisances = cross_fit(self.study, folds, random_state=rng)
+            scores = doubly_robust_scores(self.study, nuisances)
+        else:
+            # repeats take turns, since the result is a median anyway
+            runs = (self.scores, *self.scores.repeats)
+            scores = runs[number % len(runs)]
+        label = folds.labels.loc[scores.units].to_numpy()
+        return [self._main(scores, proxy, label == half, rng) for half in (0, 1)]
 
     def _main(
         self,
@@ -434,5 +458,7 @@ def _result_of(work: _Work, splits: list[_Split]) -> SplitSampleInference:
         work.study.n_units,
         work.study.n_clusters,
         sum(split.flat for split in splits),
+        # both splits of a halving tell of the same tries
+        sum(split.n_redrawn for split in splits) // 2,
         (*splits[0].assumptions, "clusters are independent of each other"),
     )

@@ -1,6 +1,6 @@
 """Which sites to treat within a budget: a table by site, and a map."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +112,8 @@ def target_sites(
     priority : pandas.Series or array-like of shape (n_units,)
         Of each unit, such as predicted effects; a Series is aligned by unit. For a decision take
         predictions of a learner fitted on all units; to value the rule afterwards, take those of
-        `cross_predict`, whose folds each spend the same share of the budget.
+        `cross_predict`, whose folds each spend the same share of the budget (the first repeat
+        counts).
     budget : float
         Share of all units, by weight, that can be treated, from 0 to 1.
     whole_sites : bool, default=True
@@ -175,7 +176,10 @@ def target_sites(
     first = np.lexsort((np.arange(len(keys)), -order, -columns["treated"]))
     table = pd.DataFrame(columns, index=keys.rename("site")).iloc[first]
     return TargetedSites(
-        table, policy if origin is None else with_origin(policy, origin), float(budget)
+        table,
+        # repeats of a priority are no repeats of the rule
+        policy if origin is None else with_origin(policy, replace(origin, repeats=())),
+        float(budget),
     )
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from terracausal._foundation.checks import check_count, check_fraction
 from terracausal._foundation.errors import list_some
 from terracausal._foundation.randomness import RandomState
-from terracausal.evaluation.priorities import RankWithin, check_outcome_varies, read_priority
+from terracausal.evaluation.priorities import RankWithin, check_outcome_varies, read_repeats
 from terracausal.evaluation.rates import Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
 from terracausal.nuisance import Scores
@@ -51,7 +51,8 @@ class TargetingResult:
         Factor on the standard error for intervals and p-values; above 1 for out-of-fold priorities.
     assumptions : tuple of str, default=()
     n_repeats : int, default=1
-        Repeats of cross-fitting, of which the numbers are the medians.
+        Repeats of cross-fitting (of the scores times those of the priority), of which the numbers
+        are the medians.
 
     Examples
     --------
@@ -217,11 +218,13 @@ def rank_weighted_effect(
     Parameters
     ----------
     scores : Scores
-        From `doubly_robust_scores`, for outcomes of any kind (numbers, 0 and 1, counts); with
-        repeats the median over them is taken.
+        From `doubly_robust_scores`, for outcomes of any kind (numbers, 0 and 1, counts). With
+        repeats, of scores or priority, the median over them is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         Higher means treated sooner: out-of-fold effects from `cross_predict`, or any column that
-        does not come from these units' outcomes. A Series is aligned by unit.
+        does not come from these units' outcomes. A Series is aligned by unit. One with repeats
+        (``cross_predict(..., n_repeats=)``) is ranked repeat by repeat, each within its own folds,
+        and the median is taken.
     target : {"AUTOC", "QINI"} or callable, default="AUTOC"
         AUTOC weighs the top of the ranking more and is sharper when few units have large effects;
         QINI weighs all shares by their size. A function takes an array of shares treated, in
@@ -274,10 +277,11 @@ def rank_weighted_effect(
     name = check_target(target)
     check_count("n_bootstrap", n_bootstrap, minimum=2)
     grid = curve_fractions(fractions)
-    found = read_priority(scores, priority, rank_within)
+    pairs = read_repeats(scores, priority, rank_within)
+    found = pairs[0][1]
     check_outcome_varies(scores)
     draws = half_samples(scores, n_bootstrap, random_state)
-    rates, curves = rates_by_repeat(scores, found, draws, target, grid)
+    rates, curves = rates_by_repeat(pairs, draws, target, grid)
     value, std_error = median_and_error(rates[:, :, None])
     curve, curve_error = median_and_error(curves)
     table = pd.DataFrame({"fraction": grid, "estimate": curve, "std_error": curve_error})
@@ -292,7 +296,7 @@ def rank_weighted_effect(
         found.within,
         found.widening,
         (*scores.assumptions, "the priority was made without the outcomes of these units"),
-        1 + len(scores.repeats),
+        len(pairs),
     )
 
 

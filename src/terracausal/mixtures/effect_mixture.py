@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from terracausal._foundation.checks import check_choice, check_count, check_positive
+from terracausal._foundation.checks import (
+    check_choice,
+    check_count,
+    check_positive,
+    check_same_index,
+)
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.mixtures.adjusting import residuals_of
 from terracausal.mixtures.design import MixtureDesign, MixtureTable
@@ -31,7 +36,7 @@ from terracausal.mixtures.results import (
     warn_of,
 )
 from terracausal.mixtures.wording import summarize
-from terracausal.nuisance import cross_fit
+from terracausal.nuisance import Nuisances, cross_fit
 from terracausal.study import Estimate, Study
 
 if TYPE_CHECKING:
@@ -244,7 +249,13 @@ class EffectMixture(BaseEstimator):
         self.networks = networks
         self.random_state = random_state
 
-    def fit(self, study: Study, chips: "Chips | None" = None) -> Self:
+    def fit(
+        self,
+        study: Study,
+        chips: "Chips | None" = None,
+        *,
+        nuisances: Nuisances | None = None,
+    ) -> Self:
         """Fit memberships, baseline and component effects.
 
         Parameters
@@ -253,6 +264,9 @@ class EffectMixture(BaseEstimator):
             With sites, and with joined embeddings unless there are chips.
         chips : Chips, default=None
             Of all sites: types and baseline are read off them end to end.
+        nuisances : Nuisances, default=None
+            Of the same study, for the check against AIPW and for the orthogonal likelihood; None
+            takes `cross_fit` with its defaults.
 
         Returns
         -------
@@ -266,7 +280,9 @@ class EffectMixture(BaseEstimator):
         if chips is not None or self.networks is not None:
             self.networks_ = train_on_images(self, study, chips, training)
             described = self.networks_.out_of_fold
-        nuisances = cross_fit(study, random_state=checking)
+        if nuisances is None:
+            nuisances = cross_fit(study, random_state=checking)
+        check_same_index("nuisances", nuisances.table.index, study.units)
         left = residuals_of(study, nuisances) if self.adjustment == "orthogonal" else None
         design, table = prepare(study, self, described, left)
         density, mode, posterior = self._search(design, table, searching)

@@ -176,8 +176,10 @@ def _train(
     found = train_network(
         make, used, targets, loss, given.settings, device=given.device, random_state=draw_seed(rng)
     )
+    held = table.sites.get_indexer(found.held_out_sites)
     with torch.no_grad():
-        constant = float(-known.log_sites(start[None]).mean())
+        share = density.log_prior(start[None]) / len(codes)
+        constant = float(-density.at(held).log_sites(start[None]).mean() - share)
     return found, constant
 
 

@@ -103,8 +103,9 @@ class SiteNetworks:
     blind : pandas.Series of shape (n_sites,)
         Which network did not see the outcomes of a fitted site.
     history : pandas.DataFrame
-        One row per fold: fold, n_epochs, held_out_loss, constant_loss (of a mixture that does not
-        see images), agreement (correlation of log odds with those of the first fold).
+        One row per fold: fold, n_epochs, held_out_loss (negative log density of the sites that
+        stopped the training), constant_loss (the same of a mixture that sees outcomes, these too,
+        but no images), agreement (correlation of log odds with those of the first fold).
     settings : MixtureNetworks
     embedding : SiteProjection, default=None
         What made vectors out of embeddings, where there were no chips.

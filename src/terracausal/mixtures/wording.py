@@ -108,8 +108,8 @@ def _images(mixture: "EffectMixture") -> list[str]:
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)
     return [
         f"  networks    {name}, one for each of {len(history)} folds; held-out loss per site "
-        f"{history['held_out_loss'].mean():.3f} ({history['constant_loss'].mean():.3f} without "
-        "images, in sample); correlation of their log odds "
+        f"{history['held_out_loss'].mean():.3f} ({history['constant_loss'].mean():.3f} in sample "
+        "and without images); correlation of their log odds "
         f"{history['agreement'].iloc[1:].mean():.2f}"
     ]
 

@@ -193,7 +193,8 @@ def fold_rows(study: Study, folds: Folds) -> tuple[Study, list[tuple[Rows, Rows]
     ordered = study.canonical()
     positions = folds.labels.index.get_indexer(ordered.units)
     splits = [(train[positions], test[positions]) for train, test in folds.split()]
-    check_training_arms(splits, ordered.treatment.to_numpy())
+    weight = None if ordered.weight is None else ordered.weight.to_numpy()
+    check_training_arms(splits, ordered.treatment.to_numpy(), weight)
     return ordered, splits
 
 
@@ -280,22 +281,27 @@ def repeat_cross_fit(
 
 
 def check_training_arms(
-    splits: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]], treatment: Floats
+    splits: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    treatment: Floats,
+    weight: Floats | None = None,
 ) -> None:
-    """Refuse folds that leave an arm with fewer than two training units.
+    """Refuse folds that leave an arm with fewer than two training units that have weight.
 
     Parameters
     ----------
     splits : list of pairs of ndarray of bool of shape (n_units,)
         Training and held-out units of each fold.
     treatment : ndarray of shape (n_units,)
+    weight : ndarray of shape (n_units,), default=None
     """
+    weighs = np.ones(len(treatment), dtype=bool) if weight is None else weight > 0
+    with_weight = "" if weight is None else " with a weight above zero"
     for fold, (train, _) in enumerate(splits):
-        counts = [int((train & (treatment == arm)).sum()) for arm in (0, 1)]
+        counts = [int((train & weighs & (treatment == arm)).sum()) for arm in (0, 1)]
         if min(counts) < 2:
             raise RoleError(
-                f"Each arm needs at least 2 training units; without fold {fold} there are "
-                f"{counts[1]} treated and {counts[0]} control. Use fewer folds."
+                f"Each arm needs at least 2 training units{with_weight}; without fold {fold} there "
+                f"are {counts[1]} treated and {counts[0]} control. Use fewer folds, or more data."
             )
 
 

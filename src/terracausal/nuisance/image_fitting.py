@@ -14,7 +14,7 @@ from terracausal._foundation.errors import list_some
 from terracausal._foundation.randomness import draw_seed
 from terracausal.encoders.base import numbered, read_batches
 from terracausal.encoders.networks.devices import find_device
-from terracausal.encoders.networks.making import advised_training, new_site_network
+from terracausal.encoders.networks.making import advised_training, check_bands, new_site_network
 from terracausal.encoders.networks.running import Appetite, run_sites
 from terracausal.encoders.networks.site_images import days_since_1970
 from terracausal.encoders.networks.targets import UnitTargets
@@ -22,6 +22,7 @@ from terracausal.encoders.networks.training import train_network
 from terracausal.encoders.random_networks import band_moments
 from terracausal.imagery import Chips
 from terracausal.nuisance.image_tasks import TASKS, TaskLoss, TaskNetwork, TrainedTasks, clever
+from terracausal.nuisance.learners import fit_calibration
 from terracausal.study import Study
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def train_tasks(
     TrainedTasks
     """
     find_device(learner.device)
+    check_bands(learner.network, chips.bands)
     tasks = TASKS if study.propensity is None else TASKS[1:]
     groups = [(task,) for task in tasks] if learner.loss == "separate" else [tasks]
     learner.outcome_moments_ = outcome_moments(study)
@@ -164,7 +166,7 @@ def heads(
     rows: pd.DataFrame,
     propensity: "pd.Series[float]",
 ) -> Floats:
-    """Return what the network's own heads predict, of shape (n_units, n_tasks).
+    """Return what the network's own heads say before links and scales, (n_units, n_tasks).
 
     Parameters
     ----------
@@ -178,19 +180,110 @@ def heads(
     """
     mean, scale = learner.covariate_moments_
     covariates = (learner.schema_.encode(rows, "outcome") - mean) / scale
-    linear = part.linear(vectors.to_numpy(), covariates.to_numpy())
+    found = part.linear(vectors.to_numpy(), covariates.to_numpy())
+    if part.step:
+        e = propensity.to_numpy(dtype=np.float64)
+        if "propensity" in part.tasks:
+            e = expit(found[:, part.tasks.index("propensity")])
+        for column, task in enumerate(part.tasks):
+            if task != "propensity":
+                found[:, column] += part.step * clever(e, TASKS.index(task) - 1)
+    return found
+
+
+def predictions(learner: "ImageNuisanceLearner", tasks: tuple[str, ...], linear: Floats) -> Floats:
+    """Return probabilities and expected outcomes from what heads say, calibrated if asked for.
+
+    Parameters
+    ----------
+    learner : ImageNuisanceLearner
+    tasks : tuple of str
+    linear : ndarray of shape (n_units, n_tasks)
+
+    Returns
+    -------
+    ndarray of shape (n_units, n_tasks)
+    """
     found = linear.copy()
-    e = propensity.to_numpy(dtype=np.float64)
-    for column, task in enumerate(part.tasks):
-        if task == "propensity":
-            found[:, column] = e = expit(linear[:, column])
-            continue
-        arm = TASKS.index(task) - 1
-        if part.step:
-            found[:, column] += part.step * clever(e, arm)
-        if learner.outcome_moments_ is None:
+    for column, task in enumerate(tasks):
+        intercept, slope = learner.calibration_.get(task, (0.0, 1.0))
+        found[:, column] = intercept + slope * found[:, column]
+        if task == "propensity" or learner.outcome_moments_ is None:
             found[:, column] = expit(found[:, column])
         else:
             level, spread = learner.outcome_moments_
-            found[:, column] = level[arm] + spread * found[:, column]
+            found[:, column] = level[TASKS.index(task) - 1] + spread * found[:, column]
     return found
+
+
+def calibrate(
+    learner: "ImageNuisanceLearner", part: TrainedTasks, study: Study, chips: Chips
+) -> dict[str, tuple[float, float]]:
+    """Return intercept and slope that put each head on the scale of the held-out sites.
+
+    Parameters
+    ----------
+    learner : ImageNuisanceLearner
+    part : TrainedTasks
+        Its held-out sites are used.
+    study : Study
+        In canonical order.
+    chips : Chips
+
+    Returns
+    -------
+    dict of str to (float, float)
+        (0, 1) for an arm without a held-out unit.
+    """
+    held = study.sites.isin(part.held_out_sites).to_numpy()  # type: ignore[union-attr]
+    vectors = site_vectors(part, chips, study.sites[held], learner)  # type: ignore[index]
+    e = study.propensity
+    known = pd.Series(np.nan, index=study.units) if e is None else e
+    linear = heads(part, vectors, learner, study.table[held], known[held])
+    w, y = study.treatment.to_numpy()[held], study.outcome.to_numpy()[held]
+    v = np.ones(len(y)) if study.weight is None else study.weight.to_numpy()[held]
+    found = {}
+    for column, task in enumerate(part.tasks):
+        if task == "propensity":
+            found[task] = fit_calibration(linear[:, column], w, v / v.mean())
+            continue
+        arm = TASKS.index(task) - 1
+        own = (w == arm) & (v > 0)
+        if not own.any():
+            found[task] = (0.0, 1.0)
+        elif learner.outcome_moments_ is None:
+            found[task] = fit_calibration(linear[own, column], y[own], v[own] / v[own].mean())
+        else:
+            level, spread = learner.outcome_moments_
+            target = (y[own] - level[arm]) / spread
+            found[task] = fit_line(linear[own, column], target, v[own] / v[own].mean())
+    return found
+
+
+def fit_line(found: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
+    """Return intercept and slope of targets on predictions, the slope held near 1 by one unit.
+
+    Parameters
+    ----------
+    found, target, weight : ndarray of shape (n,)
+        Weights have mean one.
+
+    Returns
+    -------
+    (float, float)
+        The slope is not negative.
+
+    Examples
+    --------
+    >>> line = fit_line(np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0]), np.ones(3))
+    >>> [round(number, 6) for number in line]
+    [1.0, 1.0]
+    """
+    centre, level = np.average(found, weights=weight), np.average(target, weights=weight)
+    deviation = found - centre
+    variance = float(np.average(deviation**2, weights=weight))
+    if variance == 0:
+        return float(level - centre), 1.0
+    moment = float((weight * deviation * (target - level)).sum())
+    slope = max((moment + variance) / (weight.sum() * variance + variance), 0.0)
+    return float(level - slope * centre), float(slope)

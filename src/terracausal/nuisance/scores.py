@@ -363,8 +363,8 @@ def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
         warnings.warn(
             f"{extreme.mean():.1%} of units have a propensity below {EXTREME:g} or above "
             f"{1 - EXTREME:g} (min {propensity.min():.4f}, max {propensity.max():.4f}). Their "
-            "scores carry huge weight. Consider target='overlap', or trim=0.05, which changes the "
-            "estimand.",
+            "scores carry huge weight. Consider target='overlap' or, for conditional effects, "
+            "RLearner; or trim=0.05, which changes the estimand.",
             OverlapWarning,
             stacklevel=3,
         )

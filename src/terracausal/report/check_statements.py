@@ -22,9 +22,10 @@ _SPATIAL_WORDS = {
 
 @state.register
 def _(result: OverlapCheck) -> Statement:
-    rows = list(result.to_dataframe().itertuples())
-    counts = [f"{row.effective_units:,.0f} of {row.n_units:,} {row.arm} units" for row in rows]
-    thin = any(row.effective_units < _THIN * row.n_units for row in rows)
+    table = result.to_dataframe()
+    arms = list(zip(table["arm"], table["n_units"], table["effective_units"], strict=True))
+    counts = [f"{effective:,.0f} of {n_units:,} {arm} units" for arm, n_units, effective in arms]
+    thin = any(effective < _THIN * n_units for _, n_units, effective in arms)
     heavy = float(result.heaviest["weight_share"].max())
     sentence = (
         f"{tell_overlap(result.propensity, EXTREME)} After weighting, the comparison rests on "
@@ -67,7 +68,8 @@ def _(result: BalanceCheck) -> Statement:
     before, after = (int((table[name].abs() > THRESHOLD).sum()) for name in ("before", "after"))
     order = table["after"].abs().sort_values(ascending=False, kind="stable").index
     worst = table.loc[order[:3]]
-    named = list_words([f"{row.column} ({abs(row.after):.2f})" for row in worst.itertuples()])
+    sizes = zip(worst["column"], worst["after"].abs(), strict=True)
+    named = list_words([f"{column} ({size:.2f})" for column, size in sizes])
     sentence = (
         f"Before the adjustment, the groups differ by more than {THRESHOLD:g} standard deviations "
         f"in {before} of {len(table)} characteristics; after it, in {after}. The largest "

@@ -23,6 +23,7 @@ from terracausal.report.sections import (
     describe_overlap,
     describe_study,
     describe_targeting,
+    rankings,
     tiles,
 )
 from terracausal.report.statements import PARTS
@@ -198,7 +199,7 @@ def assemble(bundle: Bundle) -> list[Section]:
     parts: dict[str, list[Section]] = {part: [] for part in PARTS}
     if bundle.estimates:
         parts["averages"].append(describe_average_effects(bundle.estimates, bundle.outcome))
-    parts["differences"] += [describe_targeting(result) for result in bundle.targeting]
+    parts["differences"] += [describe_targeting(found) for found in rankings(bundle.targeting)]
     for effects in bundle.effects:
         # sort_results has refused effects without a study
         parts["places"] += describe_places(effects, cast(Study, bundle.study), bundle.chips)

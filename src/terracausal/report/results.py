@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from terracausal._foundation.errors import RoleError
-from terracausal.report.check_statements import state
+from terracausal.report import check_statements, difference_statements  # noqa: F401 - they register
 from terracausal.report.pictures import Picture, render_figure, styled
 from terracausal.report.sections import Section, limits_of
-from terracausal.report.statements import Statement
+from terracausal.report.statements import Statement, state
 from terracausal.report.tables import tabulate
 
 if TYPE_CHECKING:

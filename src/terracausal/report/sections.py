@@ -137,10 +137,11 @@ def label_rows(estimates: Sequence[Estimate]) -> list[str]:
     return labels
 
 
-def describe_targeting(result: TargetingResult) -> Section:
-    """Return the section on whether the ranking finds those who gain most."""
-    rows = result.to_dataframe()
-    intervals = [Interval.from_row(row) for _, row in rows.iterrows()]
+def describe_targeting(results: Sequence[TargetingResult]) -> Section:
+    """Return the section on whether the ranking finds those who gain most; the first leads."""
+    result = results[0]
+    rows = pd.concat([one.to_dataframe() for one in results], ignore_index=True)
+    interval = Interval.from_row(rows.iloc[0])
     toc = result.toc
     nearest = toc.iloc[(toc["fraction"] - 0.2).abs().argmin()]
     close = abs(nearest["fraction"] - 0.2) < 0.05
@@ -149,25 +150,33 @@ def describe_targeting(result: TargetingResult) -> Section:
     picture = draw_figure(
         partial(_draw_toc, toc),
         3.6,
-        alt=(
-            f"Curve of the effect above average against the share treated; {term} is "
-            f"{intervals[0].text}."
-        ),
+        alt=f"Curve of the effect above average against the share treated; {term} is "
+        f"{interval.text}.",
         caption=(
             "How far the average effect among those ranked first lies above the average effect of "
             "all, with its pointwise 95% band. A useless ranking stays on the dashed line."
         ),
     )
-    finding = tell_targeting(intervals[0], term, gain)
+    finding = tell_targeting(interval, term, gain)
     return Section(
         "Who benefits most? (targeting)",
         finding,
         pictures=(picture,),
         table=tidy_table(rows),
-        printed=(("The test in full", result.summary()),),
-        limits=limits_of([result]),
+        printed=tuple((f"The test in full: {one.target}", one.summary()) for one in results),
+        limits=limits_of(results),
         finding=finding,
     )
+
+
+def rankings(results: Sequence[TargetingResult]) -> list[list[TargetingResult]]:
+    """Return the results by ranking: measures that differ are of one, the same begins another."""
+    found: list[list[TargetingResult]] = []
+    for result in results:
+        if not found or result.target in [one.target for one in found[-1]]:
+            found.append([])
+        found[-1].append(result)
+    return found
 
 
 def _draw_toc(toc: pd.DataFrame, ax: object) -> None:

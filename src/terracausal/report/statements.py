@@ -1,7 +1,8 @@
 """What each kind of result says, in plain words: heading, sentence, and where it stands.
 
-`state` knows the results of the library. A result that it does not know is told by its own
-`headline()` if it has one, and else by the first line of its `summary()`.
+Here estimates of effects; how they differ in `difference_statements`, checks in `check_statements`.
+A result of another kind is told by its own `headline()` if it has one, and else by the first line
+of its `summary()`.
 """
 
 import inspect
@@ -14,15 +15,6 @@ from typing import Any
 import numpy as np
 
 from terracausal.effects import BootstrapEffect
-from terracausal.evaluation import (
-    CalibrationTest,
-    GroupComparison,
-    GroupedEffects,
-    LearnedPolicy,
-    PriorityComparison,
-)
-from terracausal.mixtures import EffectMixture
-from terracausal.mixtures.choosing import ComponentChoice
 from terracausal.plotting.canvas import decimals_for, plain_number
 from terracausal.report.wording import Interval, capitalise, list_words, tell_agreement
 from terracausal.study import Estimate, WildBootstrap
@@ -107,7 +99,7 @@ def _(result: Estimate) -> Statement:
         return Statement(title, _tell_projection(result, intervals), "differences")
     if result.estimand.startswith("gain per unit of a rule"):
         title = "What a rule is worth"
-        return Statement(title, _tell_gain(result.estimand, intervals), "policies", finding=True)
+        return Statement(title, tell_gain(result.estimand, intervals), "policies", finding=True)
     words = capitalise(result.estimand)
     if len(intervals) == 1:
         null = 1.0 if result.scale == "log" else 0.0
@@ -145,7 +137,8 @@ def _tell_projection(result: Estimate, intervals: Sequence[Interval]) -> str:
     return f"The effect is {' and '.join(parts)}, other columns being equal.{told}"
 
 
-def _tell_gain(estimand: str, intervals: Sequence[Interval]) -> str:
+def tell_gain(estimand: str, intervals: Sequence[Interval]) -> str:
+    """Say what a rule gains over nobody, as many at random, and everybody."""
     rule, _, against_all, against_random = intervals
     share = re.search(r"treats ([\d.]+%)", estimand)
     who = f"A rule that treats {share.group(1)} of the units" if share else "The rule"
@@ -190,137 +183,6 @@ def _(result: WildBootstrap) -> Statement:
         f"With {result.n_clusters:,} clusters, the wild cluster bootstrap gives {interval.text}, "
         f"which {inside}, {verdict}.",
         "averages",
-    )
-
-
-# -- how effects differ --------------------------------------------------------------------------
-
-
-@state.register
-def _(result: CalibrationTest) -> Statement:
-    row = result.to_dataframe().iloc[-1]
-    interval = Interval.from_row(row)
-    confirmed = float(row["p_value"]) < 0.05
-    if confirmed and interval.low <= 1 <= interval.high:
-        told = "The predicted differences between units are borne out, in direction and in size"
-    elif confirmed:
-        size = "smaller" if interval.high < 1 else "larger"
-        told = f"Units do differ in the predicted direction; the true differences are {size}"
-    else:
-        told = "The data do not confirm that effects differ as predicted"
-    return Statement(
-        "Are predicted effects right? (calibration)",
-        f"{told}: the slope is {interval.text}, where 1 is right, and 0 means that predictions "
-        "tell nothing.",
-        "differences",
-        finding=confirmed,
-    )
-
-
-@state.register
-def _(result: GroupedEffects) -> Statement:
-    groups = [Interval.from_row(row) for _, row in result.to_dataframe().iterrows()]
-    gap = Interval.from_row(result.contrast.to_dataframe().iloc[0])
-    lowest, highest = groups[0], groups[-1]
-    told = (
-        f"the effect is {highest.text} in the group ranked highest, and {lowest.text} in the "
-        "group ranked lowest"
-    )
-    if gap.sign == 0:
-        sentence = (
-            f"The data do not show that the groups differ: {told}, a difference of {gap.text}."
-        )
-    else:
-        words = "as predicted" if gap.sign > 0 else "against the prediction"
-        sentence = f"The groups differ, {words}: {told}, a difference of {gap.text}."
-    return Statement(
-        f"Effects in {result.n_groups} groups", sentence, "differences", finding=gap.sign != 0
-    )
-
-
-@state.register
-def _(result: GroupComparison) -> Statement:
-    table = result.to_dataframe()
-    found = table.loc[table["p_adjusted"] < 0.05]
-    if found.empty:
-        told = (
-            f"The most and the least affected units differ in none of {len(table)} columns beyond "
-            "what chance explains."
-        )
-    else:
-        shown = [
-            f"{'more' if row.standardised > 0 else 'less'} {row.term}"
-            for row in found.head(4).itertuples()
-        ]
-        rest = len(found) - len(shown)
-        more = f", and {rest} further differences" if rest > 0 else ""
-        told = (
-            f"Compared with the least affected, the most affected have {list_words(shown)}{more}."
-        )
-    if result.warn:
-        told += (
-            " The effects of the two groups do not differ detectably, so this tells how the "
-            "ranking sorts and not who benefits."
-        )
-    return Statement("Who are the most and the least affected?", told, "differences")
-
-
-@state.register
-def _(result: PriorityComparison) -> Statement:
-    gap = Interval.from_row(result.to_dataframe().iloc[2])
-    first, second = result.terms[:2]
-    verdict = {
-        1: f"{capitalise(first)} ranks units better than {second}",
-        -1: f"{capitalise(second)} ranks units better than {first}",
-        0: f"The data do not tell whether {first} or {second} ranks units better",
-    }[gap.sign]
-    return Statement(
-        "Two rankings compared",
-        f"{verdict}: their {result.target} differ by {gap.text}.",
-        "differences",
-        finding=gap.sign != 0,
-    )
-
-
-# -- policies and types --------------------------------------------------------------------------
-
-
-@state.register
-def _(result: LearnedPolicy) -> Statement:
-    intervals = [Interval.from_row(row) for _, row in result.to_dataframe().iterrows()]
-    return Statement(
-        "A simple rule of whom to treat",
-        f"{capitalise('; '.join(result.rules()))}. "
-        f"{_tell_gain(result.estimate.estimand, intervals)}",
-        "policies",
-    )
-
-
-@state.register
-def _(result: EffectMixture) -> Statement:
-    told = [
-        f"{Interval.from_row(row).text} in {row['share']:.0%} of the units"
-        for _, row in result.to_dataframe().iterrows()
-    ]
-    sentence = (
-        f"Places are of {len(told)} types by their image, with effects of {list_words(told)}."
-    )
-    if result.notes_:
-        sentence += " " + " ".join(f"{capitalise(note).rstrip('.')}." for note in result.notes_)
-    return Statement("Types of places", sentence, "types", finding=not result.notes_)
-
-
-@state.register
-def _(result: ComponentChoice) -> Statement:
-    n_tried = len(result.to_dataframe())
-    if result.n_components == 1:
-        told = "The data do not support types of places with different effects"
-    else:
-        told = f"The data support {result.n_components} types of places with different effects"
-    return Statement(
-        "How many types of places?",
-        f"{told}: {n_tried} numbers were tried on places held out.",
-        "types",
     )
 
 

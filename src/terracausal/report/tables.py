@@ -125,15 +125,21 @@ def cell_text(value: Any) -> str:
     """
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+    if value is None:
         return "–"
-    if isinstance(value, int | np.integer) or (
-        isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) >= 100
-    ):
+    if isinstance(value, int | np.integer):
         return f"{int(value):,}".replace("-", "−")
     if isinstance(value, float | np.floating):
-        if value != 0 and abs(value) < 1e-3:
-            return f"{value:.1e}".replace("-", "−")
-        digits = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-        return plain_number(float(value), max(0, 3 - digits))
+        return _real_text(float(value))
     return str(value)
+
+
+def _real_text(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    if value.is_integer() and abs(value) >= 100:
+        return plain_number(value, 0)
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.1e}".replace("-", "−")
+    digits = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    return plain_number(value, max(0, 3 - digits))

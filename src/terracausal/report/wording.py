@@ -42,8 +42,8 @@ class Interval:
     @classmethod
     def from_row(cls, row: "pd.Series[float]") -> "Interval":
         """Read a row of a tidy table, which may leave out the level."""
-        numbers = (float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
-        return cls(*numbers, float(row.get("level", 0.95)))
+        estimate, low, high = (float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
+        return cls(estimate, low, high, float(row.get("level", 0.95)))
 
     @property
     def decimals(self) -> int:

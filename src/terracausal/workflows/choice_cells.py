@@ -140,7 +140,7 @@ def cross_predict_on(
         reduced = reduce_to_training(study, train, embeddings, n_components)
         joined = study.join(reduced, role="modifier")
         fitted = clone(learner).fit(joined.subset(train))
-        return fitted.predict(joined.table.loc[test]).to_numpy()
+        return np.asarray(fitted.predict(joined.table.loc[test]))
 
     (dealt,) = repeated_folds(study, folds, 1, None)
     effects = predict_folds(study, dealt, fit_predict, type(learner).__name__, 1)

@@ -74,6 +74,19 @@ class ChoiceRegression(Diagnostic):
     n_seeds: int
     level: float = 0.95
 
+    title = "What each choice adds to the RATE ratio"
+
+    def headline(self) -> str:
+        """Return the finding in one sentence, for a report."""
+        told = [
+            f"{term} ({value:+.2f})"
+            for term, value, p in zip(self.terms[1:], self.value[1:], self.p_value[1:], strict=True)
+            if p < 1 - self.level
+        ]
+        if not told:
+            return "No choice is known to change the RATE ratio, given both errors."
+        return f"Known to change the RATE ratio, given both errors: {', '.join(told)}."
+
     @property
     def p_value(self) -> Floats:
         """Two-sided p-values of "it is 0", of shape (n_terms,)."""

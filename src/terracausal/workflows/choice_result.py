@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 _BY = [*FACTORS, "metric"]
 _SHOWN = 12
+_SMALL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,27 @@ class ChoiceComparison(Diagnostic):
                 seconds.append(record["seconds"])
         return cls(pd.DataFrame(rows), np.array(draws), pd.Series(seconds, name="seconds"))
 
+    title = "Would other choices have found the same?"
+
+    def headline(self) -> str:
+        """Return the finding in one sentence, for a report."""
+        ranking = self.ranking().dropna(subset="ratio")
+        if ranking.empty:
+            return f"None of {self.n_failed} cells was finished, so nothing can be compared."
+        parts = []
+        for metric, table in ranking.groupby("metric", sort=False):
+            best = table.loc[table["could_be_best"]]
+            told = f"{len(best)} of {len(table)} could be the best"
+            if len(best) == 1 < len(table):
+                told = f"{_name(best.iloc[0])} is the best"
+            parts.append(f"by {metric} {told}")
+        joint = self.joint_p_value()
+        any_ = "Some combination of choices ranks places by their effect"
+        if joint > _SMALL:
+            any_ = "No combination of choices is known to rank places by their effect"
+        failed = f" {self.n_failed} cells failed." if self.n_failed else ""
+        return f"{any_}, for having tried all (p = {joint:.3g}); {' and '.join(parts)}.{failed}"
+
     @property
     def failed(self) -> pd.DataFrame:
         """One row per failed cell: its choices, seed and error."""
@@ -106,6 +128,11 @@ class ChoiceComparison(Diagnostic):
     def n_failed(self) -> int:
         """Number of failed cells."""
         return len(self.failed)
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds with a result; `regression` needs two."""
+        return int(self.cells.loc[np.isfinite(self.cells["ratio"]), "seed"].nunique())
 
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per cell and metric.

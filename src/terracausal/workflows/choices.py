@@ -16,7 +16,7 @@ NONE = "none"
 """The level of a factor that does not apply, such as the encoder where no image is used."""
 
 FACTORS = ("data", "encoder", "components", "scale", "learner")
-METRICS = ("AUTOC", "QINI")
+METRICS: tuple[Literal["AUTOC"], Literal["QINI"]] = ("AUTOC", "QINI")
 _USE = {
     "tabular": "covariates",
     "image": "embeddings",

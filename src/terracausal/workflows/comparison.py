@@ -48,7 +48,7 @@ class Cell(NamedTuple):
     seed: int
 
 
-class _Plan:
+class ComparisonPlan:
     """What is compared, with everything that the cells share.
 
     Parameters
@@ -202,22 +202,44 @@ def compare_choices(
     ['AUTOC', 'QINI', 'AUTOC', 'QINI']
     """
     declared = choices if isinstance(choices, Choices) else Choices(**choices)
-    _check_study(study, declared)
+    plan = plan_comparison(study, declared, chips=chips, folder=folder, random_state=random_state)
+    if plan.folder is not None:
+        (plan.folder / "cells").mkdir(parents=True, exist_ok=True)
+    records = _kept_records(plan, retry_failed)
+    left = [cell for cell in plan.cells if cell not in records]
+    records |= dict(_run(plan, left, n_jobs))
+    return ChoiceComparison.of(declared, [(*cell, records[cell]) for cell in plan.cells])
+
+
+def plan_comparison(
+    study: Study,
+    choices: Choices,
+    *,
+    chips: Chips | None = None,
+    folder: str | PathLike[str] | None = None,
+    random_state: RandomState = None,
+) -> ComparisonPlan:
+    """Check everything that can be known before anything is encoded or fitted.
+
+    Parameters
+    ----------
+    study, choices, chips, folder, random_state
+        As in `compare_choices`.
+
+    Returns
+    -------
+    ComparisonPlan
+    """
+    _check_study(study, choices)
     if folder is not None and random_state is None:
         raise ValueError(
             "What is kept in `folder` is found again by its seed; got random_state=None. Pass an "
             "integer."
         )
     root = draw_seed(random_generator(random_state))
+    recipes = embedding_recipes(study, choices, chips, root)
     kept = None if folder is None else Path(folder).absolute()
-    recipes = embedding_recipes(study, declared, chips, root)
-    plan = _Plan(study, declared, recipes, root, kept)
-    if kept is not None:
-        (kept / "cells").mkdir(parents=True, exist_ok=True)
-    records = _kept_records(plan, retry_failed)
-    left = [cell for cell in plan.cells if cell not in records]
-    records |= dict(_run(plan, left, n_jobs))
-    return ChoiceComparison.of(declared, [(*cell, records[cell]) for cell in plan.cells])
+    return ComparisonPlan(study, choices, recipes, root, kept)
 
 
 def _check_study(study: Study, choices: Choices) -> None:
@@ -235,7 +257,7 @@ def _check_study(study: Study, choices: Choices) -> None:
             )
 
 
-def _kept_records(plan: _Plan, retry_failed: bool) -> dict[Cell, Record]:
+def _kept_records(plan: ComparisonPlan, retry_failed: bool) -> dict[Cell, Record]:
     """Return what earlier calls finished, without failures where these are tried again."""
     found = ((cell, read_record(plan.path(cell))) for cell in plan.cells)
     return {
@@ -245,7 +267,7 @@ def _kept_records(plan: _Plan, retry_failed: bool) -> dict[Cell, Record]:
     }
 
 
-def _run(plan: _Plan, left: list[Cell], n_jobs: int) -> Iterator[tuple[Cell, Record]]:
+def _run(plan: ComparisonPlan, left: list[Cell], n_jobs: int) -> Iterator[tuple[Cell, Record]]:
     """Yield the record of each cell that is left, one table of embeddings after the other."""
     if not left:
         return
@@ -265,7 +287,7 @@ def _run(plan: _Plan, left: list[Cell], n_jobs: int) -> Iterator[tuple[Cell, Rec
 
 
 def _records(
-    plan: _Plan,
+    plan: ComparisonPlan,
     by_source: dict[Source, list[Cell]],
     dealt: dict[int, tuple[Folds, Scores]],
     pool: Any,

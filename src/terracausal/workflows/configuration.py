@@ -138,9 +138,33 @@ class HeterogeneitySection(_AnalysisSection):
     """`analyze_heterogeneity`."""
 
     kind: Literal["heterogeneity"]
-    learner: str = "DRLearner"
-    n_groups: int = 5
+    learner: str | dict[str, Any] = "DRLearner"
     budget: float = 0.3
+    n_repeats: int = 1
+    n_groups: int = 5
+    role: Literal["modifier", "both"] | None = None
+    n_permutations: int = 999
+    n_splits: int = 0
+
+
+class ChoicesSection(BaseModel):
+    """`compare_choices`."""
+
+    model_config = Strictly
+
+    kind: Literal["choices"]
+    seed: int = 0
+    n_folds: int = 5
+    n_jobs: int = 1
+    data: list[str] = ["tabular", "image", "both"]
+    components: list[int | Literal["raw"]] = ["raw"]
+    scale: list[int | list[int] | Literal["whole"]] = ["whole"]
+    learners: list[str] = ["DRLearner"]
+    metric: list[str] = ["AUTOC", "QINI"]
+    n_seeds: int = 20
+    n_bootstrap: int = 200
+    overlapping: Literal["together", "apart"] = "together"
+    retry_failed: bool = False
 
 
 class OutputSection(BaseModel):
@@ -151,9 +175,10 @@ class OutputSection(BaseModel):
     folder: str = "results"
 
 
-_KINDS: dict[str, type[_AnalysisSection]] = {
+_KINDS: dict[str, type[BaseModel]] = {
     "confounding": ConfoundingSection,
     "heterogeneity": HeterogeneitySection,
+    "choices": ChoicesSection,
 }
 
 
@@ -172,7 +197,10 @@ class Configuration(BaseModel):
     data: DataSection
     study: StudySection = StudySection()
     encoder: EncoderSection | None = None
-    analysis: Annotated[ConfoundingSection | HeterogeneitySection, Field(discriminator="kind")]
+    encoders: dict[str, EncoderSection] = {}
+    analysis: Annotated[
+        ChoicesSection | ConfoundingSection | HeterogeneitySection, Field(discriminator="kind")
+    ]
     output: OutputSection = OutputSection()
 
     @model_validator(mode="after")
@@ -181,7 +209,14 @@ class Configuration(BaseModel):
             for name in ("outcome", "treatment", "site"):
                 if getattr(self.study, name) is None:
                     raise ValueError(f"[study] needs `{name}`, the name of a column of the units")
-        if self.data.embeddings is not None and self.encoder is not None:
+        several = isinstance(self.analysis, ChoicesSection)
+        if several and self.encoder is not None:
+            raise ValueError("[encoder] is one; kind 'choices' takes [encoders.NAME], any number")
+        if not several and self.encoders:
+            raise ValueError(
+                f"[encoders] are for kind 'choices'; {self.analysis.kind!r} takes one [encoder]"
+            )
+        if self.data.embeddings is not None and (self.encoder is not None or self.encoders):
             raise ValueError("[encoder] encodes chips; [data] gives `embeddings` already")
         return self
 
@@ -267,7 +302,7 @@ def _near(name: str, known: list[str]) -> str:
     return suggest(name, known).removesuffix("?").removesuffix(".")
 
 
-_TYPES = {"str", "float", "date"}
+_TYPES = {"str", "float", "date", "dict[str,any]"}
 _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection,
     "study": StudySection,

@@ -27,7 +27,7 @@ from terracausal.report import Report
 from terracausal.study import Dependence, Estimate, Study, wild_cluster_bootstrap
 from terracausal.study.estimate import FEW_CLUSTERS
 from terracausal.workflows.adjusting import Specification, form_scores, predict_nuisances
-from terracausal.workflows.options import read_options
+from terracausal.workflows.options import FitOptions, read_options
 from terracausal.workflows.planning import AnalysisPlan, plan_analysis
 from terracausal.workflows.specification_comparison import (
     NAIVE,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Target = Literal["all", "treated", "control", "overlap"]
+_ARGUMENTS = ("encoder", "n_folds", "n_repeats", "target", "dependence")
 _TARGETS = ("all", "treated", "control", "overlap")
 _TARGET_OF: dict[str, Target] = {
     "ate": "all",
@@ -273,7 +274,9 @@ def analyze_confounding(
         encoder,
         (n_folds, n_repeats),
         dependence=dependence,
-        options=read_options(options, ("encoder", "n_folds", "n_repeats", "target", "dependence")),
+        options=read_options(
+            FitOptions, options, ("encoder", "n_folds", "n_repeats", "target", "dependence")
+        ),
         rng=random_generator(random_state),
     )
     return run_confounding(plan, target)

@@ -144,7 +144,8 @@ class ImageSource:
         """Return mean and standard deviation of each band by site, to look at balance with."""
         if self.chips is None or isinstance(self.encoder, BandStatisticsEncoder):
             return None
-        return BandStatisticsEncoder(quantiles=()).fit_transform(self.chips)
+        found: pd.DataFrame = BandStatisticsEncoder(quantiles=()).fit_transform(self.chips)
+        return found
 
     def describe(self) -> str:
         """Return in words what the images are turned into numbers with."""

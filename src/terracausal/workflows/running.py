@@ -3,9 +3,9 @@
 import logging
 import platform
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -19,25 +19,26 @@ from terracausal.imagery.shards import write_file
 from terracausal.report import Report
 from terracausal.study import Dependence
 from terracausal.workflows.configuration import (
+    ChoicesSection,
     Configuration,
     ConfigurationError,
     ConfoundingSection,
+    HeterogeneitySection,
     read_configuration,
 )
+from terracausal.workflows.configured_choices import check_choices, run_choices
 from terracausal.workflows.configured_data import load_data
-from terracausal.workflows.configured_encoder import build_encoder
+from terracausal.workflows.configured_parts import build_encoder, build_learner
 from terracausal.workflows.confounding import run_confounding
-from terracausal.workflows.options import FitOptions
+from terracausal.workflows.heterogeneity import check_budget, run_heterogeneity
+from terracausal.workflows.options import FitOptions, HeterogeneityOptions
 from terracausal.workflows.planning import AnalysisPlan, plan_analysis
 from terracausal.workflows.steps import LOG
 
 COPY, PAGE, TABLE, DIARY = "analysis.toml", "report.html", "estimates.csv", "run.log"
+BY_UNIT = "effects.csv"
 KEPT = "kept"
 _PACKAGES = ("terracausal", "numpy", "scipy", "pandas", "scikit-learn", "torch", "econml")
-_OPTIONS = (
-    *("outcome_learner", "propensity_learner", "n_components", "clip", "trim", "block_m"),
-    *("buffer_m", "later_images", "n_jobs"),
-)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def check_run(path: Path) -> str:
         What would be run.
     """
     configuration = read_configuration(path)
+    if isinstance(configuration.analysis, ChoicesSection):
+        return check_choices(configuration, path.absolute().parent)
     plan = _plan(configuration, path.absolute().parent, keep=None)
     parts = [
         plan.study.describe(),
@@ -127,10 +130,19 @@ def run_file(path: Path, *, overwrite: bool = False) -> RunResult:
     folder.mkdir(parents=True, exist_ok=True)
     with diary(folder / DIARY):
         LOG.info("%s, seed %d", _versions(), configuration.analysis.seed)
-        plan = _plan(configuration, base, keep=folder / KEPT)
-        # from here on the folder belongs to this configuration
-        write_file(folder / COPY, text.encode("utf-8"))
-        report, tables, summary = _ANALYSES[configuration.analysis.kind](plan, configuration)
+        section = configuration.analysis
+        if isinstance(section, ChoicesSection):
+            check_choices(configuration, base)
+            write_file(folder / COPY, text.encode("utf-8"))
+            report, tables, summary = run_choices(configuration, base, folder / KEPT)
+        else:
+            plan = _plan(configuration, base, keep=folder / KEPT)
+            # from here on the folder belongs to this configuration
+            write_file(folder / COPY, text.encode("utf-8"))
+            if isinstance(section, ConfoundingSection):
+                report, tables, summary = _run_confounding(plan, section)
+            else:
+                report, tables, summary = _run_heterogeneity(plan, section)
         for name, table in tables.items():
             write_file(folder / name, table.to_csv(index=False).encode("utf-8"))
         report.to_html(folder / PAGE)
@@ -187,31 +199,43 @@ def _plan(configuration: Configuration, base: Path, keep: Path | None) -> Analys
     dependence = None
     if section.std_error is not None:
         dependence = Dependence(section.std_error, section.cutoff_m)
-    given = {name: getattr(section, name) for name in _OPTIONS}
-    repeats = section.n_repeats if isinstance(section, ConfoundingSection) else 1
     return plan_analysis(
         study,
         chips,
         encoder,
-        (section.n_folds, repeats),
+        (section.n_folds, section.n_repeats),
         dependence=dependence,
-        options=FitOptions(**given, keep=keep),
+        options=_options_of(section, keep),
         rng=rng,
     )
+
+
+def _options_of(
+    section: ConfoundingSection | HeterogeneitySection, keep: Path | None
+) -> FitOptions:
+    """Return the options of the kind of analysis; its learner and budget are checked as well."""
+    kind: type[FitOptions] = FitOptions
+    if isinstance(section, HeterogeneitySection):
+        kind = HeterogeneityOptions
+        build_learner(section.learner, section.seed)
+        check_budget(section.budget)
+    names = {item.name for item in fields(kind)} & set(type(section).model_fields)
+    return kind(**{name: getattr(section, name) for name in names}, keep=keep)
 
 
 _Answer = tuple[Report, dict[str, pd.DataFrame], str]
 
 
-def _run_confounding(plan: AnalysisPlan, configuration: Configuration) -> _Answer:
-    target = getattr(configuration.analysis, "target", "all")
-    found = run_confounding(plan, target)
+def _run_confounding(plan: AnalysisPlan, section: ConfoundingSection) -> _Answer:
+    found = run_confounding(plan, section.target)
     return found.report, {TABLE: found.estimates}, found.summary()
 
 
-_ANALYSES: dict[str, Callable[[AnalysisPlan, Configuration], _Answer]] = {
-    "confounding": _run_confounding,
-}
+def _run_heterogeneity(plan: AnalysisPlan, section: HeterogeneitySection) -> _Answer:
+    learner = build_learner(section.learner, plan.seed)
+    found = run_heterogeneity(plan, learner, section.budget)
+    tables = {TABLE: found.to_dataframe(), BY_UNIT: found.by_unit().reset_index(names="unit")}
+    return found.report, tables, found.summary()
 
 
 @contextmanager

@@ -125,12 +125,12 @@ class SpecificationComparison(Diagnostic):
         table = self.to_dataframe(level)
         width = max(len(str(term)) for term in table["term"])
         lines = ["One effect, by what is adjusted for"]
-        for row in table.itertuples():
-            seeds = "" if np.isnan(row.seed_sd) else f"; SD over seeds {row.seed_sd:.4f}"
+        for _, row in table.iterrows():
+            seeds = "" if np.isnan(row["seed_sd"]) else f"; SD over seeds {row['seed_sd']:.4f}"
             lines.append(
-                f"  {row.term:<{width}} {row.estimand} {row.estimate:.4f} (std. error "
-                f"{row.std_error:.4f}), {level:.0%} interval {row.ci_low:.4f} to "
-                f"{row.ci_high:.4f}{seeds}"
+                f"  {row['term']:<{width}} {row['estimand']} {row['estimate']:.4f} (std. error "
+                f"{row['std_error']:.4f}), {level:.0%} interval {row['ci_low']:.4f} to "
+                f"{row['ci_high']:.4f}{seeds}"
             )
         moved = self.moved()
         if moved is not None:

@@ -7,7 +7,7 @@ learners, seeds and the version of the package. What is kept is therefore never 
 import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from terracausal.effects.origin import EffectOrigin, origin_of, with_origin
+from terracausal.effects.origin import (
+    EffectOrigin,
+    origin_of,
+    repeats_of,
+    with_origin,
+    with_repeats,
+)
 from terracausal.encoders import embed
 from terracausal.encoders.base import ChipEncoder
 from terracausal.encoders.digests import digest_of
@@ -105,7 +111,11 @@ class Steps:
         return found
 
     def effects(
-        self, label: str, facts: Any, folds: Folds, make: Callable[[], "pd.Series[float]"]
+        self,
+        label: str,
+        facts: Any,
+        folds: Sequence[Folds],
+        make: Callable[[], "pd.Series[float]"],
     ) -> "pd.Series[float]":
         """Return effects predicted out of fold.
 
@@ -115,8 +125,8 @@ class Steps:
             What they are of, for the log.
         facts : plain values, tables and arrays
             All that decides about them.
-        folds : Folds
-            Out of which they are predicted.
+        folds : sequence of Folds
+            Out of which they are predicted, one for each repeat.
         make : callable
             Computes them.
 
@@ -128,14 +138,23 @@ class Steps:
         kept = None if path is None else _read(path)
         if kept is not None:
             LOG.info("%s: kept", label)
-            effects = kept[0]["cate"]
-            labels = folds.labels.loc[effects.index]
-            return with_origin(effects, EffectOrigin(kept[1]["learner"], folds=labels))
+            table, told = kept
+            return with_repeats(
+                [
+                    with_origin(
+                        table[str(repeat)].rename("cate"),
+                        EffectOrigin(told["learner"], folds=one.labels.loc[table.index]),
+                    )
+                    for repeat, one in enumerate(folds)
+                ]
+            )
         LOG.info("%s: computing", label)
         effects = make()
         origin = origin_of(effects)
         if path is not None and origin is not None:
-            _write(path, effects.to_frame("cate"), {"learner": origin.learner})
+            runs = [run.loc[effects.index].to_numpy() for run in repeats_of(effects)]
+            table = pd.DataFrame({str(j): run for j, run in enumerate(runs)}, index=effects.index)
+            _write(path, table, {"learner": origin.learner})
         return effects
 
     def _path(self, kind: str, facts: Any) -> Path | None:

@@ -252,3 +252,39 @@ def test_known_strata_lower_the_error(rng):
     # 2 / sqrt(n) is the error without strata to explain; theirs has the SD of the strata in it
     assert aware.std_error[0] == pytest.approx(2 / np.sqrt(n), rel=0.15)
     assert blind.std_error[0] > 5 * aware.std_error[0]
+
+
+# -- units without a counterpart ---------------------------------------------------------------
+
+
+def one_sided(share, n=400):
+    """Return scores where a share of the units have a propensity of 1 % and are never treated."""
+    e = np.where(np.arange(n) < share * n, 0.01, 0.5)
+    w = np.where(e < 0.1, 0, np.arange(n) % 2)
+    table = pd.DataFrame({"outcome": 0.0, "treatment": w, "propensity": e, "score": 0.0})
+    return Scores.from_dataframe(table.assign(outcome_control=0.0, outcome_treated=0.0))
+
+
+def test_a_population_without_counterparts_is_refused_or_told():
+    with pytest.raises(OverlapError, match=r"hardly overlap: 59% of the target population"):
+        average_effect(one_sided(0.6))
+    found = average_effect(one_sided(0.3))
+    # controls with a propensity of 0.01 weigh 1 / 0.99, a percent more than they are
+    assert "30% of the target population have no counterpart" in found.notes[-1]
+    assert average_effect(one_sided(0.1)).notes == ()
+    # for the treated there is no such unit
+    assert average_effect(one_sided(0.6), "treated").notes == ()
+    assert np.isfinite(average_effect(one_sided(0.6), "overlap").value[0])
+
+
+def test_a_propensity_that_is_wrong_throughout_is_not_taken_for_it(parts, make_scores):
+    # half as many treated as the propensities say
+    kept = parts.drop(index=parts.index[parts["treatment"] == 1][::2])
+    scores = make_scores(kept.assign(propensity=0.5).drop(columns="weight"))
+    assert average_effect(scores).notes == ()
+
+
+def test_units_without_weight_do_not_train(table):
+    table["v"] = np.where(table["w"] == 1, 0.0, 1.0)
+    with pytest.raises(RoleError, match=r"weight above zero; without fold 0 there are 0 treated"):
+        analyse(table, weight="v")

@@ -6,6 +6,7 @@ import pytest
 
 from terracausal._foundation.errors import LeakageError, RoleError
 from terracausal.effects import TLearner, mean_of_repeats, origin_of, repeats_of
+from terracausal.effects.origin import with_repeats
 from terracausal.evaluation import rank_weighted_effect
 from terracausal.nuisance import Scores
 from terracausal.study import Folds, Study
@@ -106,6 +107,24 @@ def test_the_mean_is_for_maps_and_evaluation_refuses_it(learner, study):
     assert rank_weighted_effect(scores, found, random_state=0).ranked_within == "each of 3 folds"
     with pytest.raises(LeakageError, match=r"mean of 3 repeats of TLearner"):
         rank_weighted_effect(scores, mean)
+
+
+def test_the_rate_is_the_median_over_repeats_each_within_its_folds(learner, study):
+    found = learner.cross_predict(study, study.folds(3, random_state=0), n_repeats=3)
+    scores = Scores.from_dataframe(pd.DataFrame({"score": study.outcome}))
+    all_of_them = rank_weighted_effect(scores, found, random_state=0)
+    each = [rank_weighted_effect(scores, run, random_state=0) for run in repeats_of(found)]
+    values = np.array([one.value[0] for one in each])
+    errors = np.array([one.std_error[0] for one in each])
+    assert all_of_them.value[0] == np.median(values)
+    by_hand = np.sqrt(np.median(errors**2 + (values - np.median(values)) ** 2))
+    assert all_of_them.std_error[0] == pytest.approx(by_hand)
+    assert all_of_them.widening == each[0].widening > 1
+    assert all_of_them.n_repeats == 3
+    # two repeats of the same folds are one
+    again = with_repeats([repeats_of(found)[0], repeats_of(found)[0].copy()])
+    twice = rank_weighted_effect(scores, again, random_state=0)
+    np.testing.assert_allclose(twice.std_error, each[0].std_error)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,16 @@ def test_a_constant_proxy_says_nothing(study, scores):
     assert "constant in 4 splits" in found.summary()
 
 
+def test_halvings_with_a_group_of_one_arm_are_drawn_anew(study, scores):
+    settings = {"scores": scores, "n_splits": 8, "random_state": 2}
+    # groups of 5 units: some have one arm by chance
+    found = split_sample_inference(study, GivenColumn(), n_groups=20, **settings)
+    assert found.n_redrawn > 0
+    assert f"{found.n_redrawn} halvings, as a group" in found.summary()
+    assert np.isfinite(found.estimates).all()
+    assert split_sample_inference(study, GivenColumn(), n_groups=2, **settings).n_redrawn == 0
+
+
 def test_seeds_of_learners_are_drawn(study):
     learner = tc.DRLearner(n_folds=2)
     runs = [

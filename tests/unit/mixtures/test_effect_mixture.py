@@ -1,17 +1,25 @@
 """The mixture of effects: identities, recovery, bad input, the Uganda trial."""
 
+import re
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import stats
 from sklearn.base import clone
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
 from terracausal._foundation.errors import AlignmentError, RoleError
 from terracausal.datasets import load_dataset
 from terracausal.encoders import BandStatisticsEncoder
 from terracausal.mixtures import EffectMixture, MixtureWarning
+from terracausal.mixtures.fitting import component_answers, find_mode, make_density
+from terracausal.mixtures.preparing import prepare
+from terracausal.mixtures.results import find_problems
+from terracausal.nuisance import Nuisances
 from terracausal.study import Study
 
 QUICK = EffectMixture(
@@ -169,6 +177,115 @@ def test_clusters_of_several_sites_and_weights(two_types):
     assert "clustered (8 clusters" in second.summary()
 
 
+# -- other likelihoods and searches -------------------------------------------------------------
+
+
+def test_effects_linear_in_covariates(two_types):
+    study, embeddings, _ = two_types(120, 5, effects=(0.0, 3.0), random_state=5)
+    table = study.table.drop(columns=embeddings.columns)
+    table["outcome"] += 0.8 * table["age"] * table["treated"]
+    study = changed(study, embeddings, table)
+    bent = clone(QUICK).set_params(effect="covariates", n_bootstrap=0).fit(study)
+    # a slope is the effect at one more year of age, averaged over types by their share
+    slopes = np.polyfit(table["age"], bent.unit_effects_["effect"], 1)
+    # SE of a slope: noise of the outcome over the root of the units of an arm, and noise of types
+    error = np.sqrt(4 / len(table) + bent.unit_effects_["effect"].var() / len(table))
+    assert abs(slopes[0] - 0.8) < stats.norm.ppf(0.9995) * error
+    assert (
+        np.abs(bent.component_effects_.value - [0, 3]) < 4 * bent.component_effects_.std_error
+    ).all()
+    assert "linear in covariates" in bent.summary()
+    by_image = clone(QUICK).set_params(effect="image", n_bootstrap=0).fit(study)
+    assert by_image.unit_effects_["effect"].groupby(study.sites).std().max() > 0
+    with pytest.raises(RoleError, match=r"effect='covariates' lets effects differ .*; it has none"):
+        bent_bare = clone(QUICK).set_params(effect="covariates")
+        bent_bare.fit(changed(study, embeddings, table).with_roles(covariates=()))
+
+
+@pytest.mark.parametrize("adjustment", ["baseline", "orthogonal"])
+def test_the_orthogonal_likelihood_adjusts_for_what_the_nuisances_know(two_types, adjustment):
+    study, embeddings, _ = two_types(150, 6, random_state=6)
+    table = study.table.drop(columns=embeddings.columns)
+    rng = np.random.default_rng(1)
+    # what a linear baseline cannot see moves outcome and treatment
+    bend = np.minimum(table["age"] ** 2, 3.0) - 1
+    chance = 1 / (1 + np.exp(-0.8 * bend))
+    table["treated"] = (rng.random(len(table)) < chance).astype(int)
+    effect = 2.0 * (embeddings["e0"] > 0).loc[table["site"]].to_numpy()
+    table["outcome"] = 1.5 * bend + effect * table["treated"] + rng.normal(size=len(table))
+    seen = Study(table, outcome="outcome", treatment="treated", site="site", covariates=["age"])
+    seen = seen.join(embeddings, role="modifier")
+    control = 1.5 * bend
+    known = pd.DataFrame(
+        {
+            "propensity": chance,
+            "outcome_control": control,
+            "outcome_treated": control + effect,
+            "fold": 0,
+        }
+    )
+    nuisances = Nuisances(known, True, {}, pd.DataFrame())
+    quick = clone(QUICK).set_params(n_dimensions=4, adjustment=adjustment, n_bootstrap=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixtureWarning)
+        mixture = quick.fit(seen, nuisances=nuisances)
+    away = mixture.implied_effect_.value[0] - effect.mean()
+    error = mixture.implied_effect_.std_error[0]
+    assert (abs(away) < stats.norm.ppf(0.9995) * error) == (adjustment == "orthogonal")
+    told = any("joint standard errors apart" in note for note in mixture.notes_)
+    assert told == (adjustment == "baseline")
+
+
+def test_minibatches_find_the_same_posterior(small):
+    study, _, mixture = small
+    batches = clone(QUICK).set_params(guide="mean_field", batch_size=20, n_bootstrap=0).fit(study)
+    # 500 draws leave 0.32 SD (see above); noisy steps somewhat more
+    gap = np.abs(batches.posterior_["mean"] - mixture.posterior_["mean"])
+    assert (gap < 0.5 * mixture.posterior_["sd"]).all()
+    assert batches.diagnostics_["gradient_ratio"] > 0
+    assert mixture.diagnostics_["pareto_shape"] < 0.7
+
+
+def test_another_seed_sorts_sites_alike(small):
+    study, embeddings, mixture = small
+    other = clone(QUICK).set_params(random_state=9).fit(study)
+    pair = mixture.predict(embeddings), other.predict(embeddings)
+    assert adjusted_rand_score(*pair) > 0.9
+    assert other.restart_agreement_ > 0.5
+
+
+def test_unit_effects_of_one_component_are_its_effect(small):
+    study, _, _ = small
+    one = clone(QUICK).set_params(n_components=1, n_bootstrap=0).fit(study)
+    found = one.unit_effects_
+    assert found.index.equals(study.units)
+    draws = one.posterior_
+    # the first 200 of 500 draws
+    np.testing.assert_allclose(
+        found["effect"], draws["mean"].iloc[0], atol=5 * draws["sd"].iloc[0] / 14
+    )
+    np.testing.assert_allclose(found["sd"], draws["sd"].iloc[0], rtol=0.3)
+    assert np.ptp(found.to_numpy(), axis=0).max() < 1e-6
+    assert "which may be all that the data support" in one.summary()
+
+
+def test_outcomes_of_another_family_are_told_by_the_checks(two_types):
+    study, embeddings, _ = two_types(80, 5, effects=(1.0, 1.0), random_state=7)
+    one = clone(QUICK).set_params(n_components=1, n_bootstrap=0)
+    right = one.fit(study).predictive_checks_
+    # 10 checks, each with 100 replicates: none is beyond all of them but in 1 of 5 studies
+    assert (right["p_value"] < 0.01).sum() <= 2
+    table = study.table.drop(columns=embeddings.columns)
+    table["outcome"] = np.exp(table["outcome"])
+    skewed = changed(study, embeddings, table)
+    wrong = clone(one).fit(skewed)
+    rare = wrong.predictive_checks_.query("p_value < 0.01")
+    assert {"skewness", "largest"} <= set(rare["statistic"])
+    assert "misfit      " in wrong.summary()
+    logs = clone(one).set_params(family="log_normal").fit(skewed)
+    assert (logs.predictive_checks_["p_value"] < 0.01).sum() <= 2
+
+
 # -- bad input ---------------------------------------------------------------------------------
 
 
@@ -180,6 +297,19 @@ def test_clusters_of_several_sites_and_weights(two_types):
         ({"family": "gamma"}, r"`family` must be one of .*; got 'gamma'"),
         ({"family": "bernoulli"}, r"takes outcomes 0 and 1; 'outcome' has 240 values"),
         ({"family": "left_censored"}, r"only 0.4% of the units of 'outcome' sit at"),
+        ({"family": "zero_inflated"}, r"only 0.4% of the units of 'outcome' sit at"),
+        (
+            {"family": "log_normal"},
+            r"takes positive outcomes; \d+ of 240 values of 'outcome' are not",
+        ),
+        ({"family": "poisson"}, r"takes counts 0, 1, 2, …; 240 of 240 values of 'outcome'"),
+        ({"family": "negative_binomial"}, r"family='negative_binomial' takes counts"),
+        (
+            {"adjustment": "orthogonal", "family": "bernoulli"},
+            r"'student_t'; got family='bernoulli'",
+        ),
+        ({"effect": "linear"}, r"`effect` must be one of .*; got 'linear'"),
+        ({"batch_size": 0}, r"`batch_size` must be an integer of at least 1; got 0"),
         ({"n_bootstrap": 3}, r"`n_bootstrap` must be 0 or at least 10, .*; got 3"),
         ({"learning_rate": -1.0}, r"`learning_rate` must be .*; got -1"),
     ],
@@ -217,6 +347,44 @@ def test_other_embeddings_are_refused_at_prediction(small):
         mixture.predict_proba(embeddings.drop(columns="e2"))
     with pytest.raises(ValueError, match=r"1 sites have NaN or infinite values: 's001'"):
         mixture.predict(embeddings.assign(e1=embeddings["e1"].drop("s001")))
+
+
+def test_embeddings_of_another_encoder_are_refused(small):
+    study, embeddings, _ = small
+    facts = {"class": "RandomConvEncoder", "bands": ["red"], "parameters": {"random_state": 0}}
+    told = embeddings.copy()
+    told.attrs["encoder"] = {**facts, "last_image": "2000-01-01"}
+    table = study.table.drop(columns=embeddings.columns)
+    mixture = clone(QUICK).fit(changed(study, told, table))
+    told.attrs["encoder"] = {**facts, "last_image": "2010-01-01"}
+    assert mixture.predict(told).notna().all()
+    told.attrs["encoder"] = {**facts, "parameters": {"random_state": 1}}
+    with pytest.raises(
+        AlignmentError, match=r"differ in 'parameters' .*: \{'random_state': 1\}, not"
+    ):
+        mixture.predict_proba(told)
+    with pytest.raises(TypeError, match=r"fitted to embeddings .*; got str"):
+        mixture.predict_proba("chips")
+
+
+def test_a_collapsed_component_is_told(two_types):
+    study, _, _ = two_types(60, 20, random_state=1)
+    design, table = prepare(study, QUICK)
+    density = make_density(design, table)
+    mode = find_mode(density, 2, np.random.default_rng(0))
+    # all units of one site, and of no other
+    point = density.part(mode.parameters[None], "membership")
+    point[0, 1] = 0.0
+    point[0, 1, 0] = -4.3
+    answers = component_answers(density, mode.parameters)
+    shares = SimpleNamespace(value=answers[3:])
+    one = SimpleNamespace(value=answers[2:3], std_error=np.ones(1))
+    told = SimpleNamespace(shares=shares, implied=one, average=one)
+    notes = find_problems(density, mode, table, told)
+    assert len(notes) == 1
+    assert re.search(
+        r"component 2 (holds 1\.\d% of the units: it has collapsed|has about)", notes[0]
+    )
 
 
 def test_a_bound_that_is_not_finite_names_step_and_learning_rate(small):

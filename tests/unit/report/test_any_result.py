@@ -9,11 +9,17 @@ import pytest
 from matplotlib import pyplot as plt
 
 import terracausal as tc
-from terracausal.effects import BootstrapEffect
-from terracausal.evaluation import check_overlap, trimmed_units
+from terracausal.effects import BootstrapEffect, ConformalIntervals
+from terracausal.evaluation import (
+    ImageHeterogeneityTest,
+    SplitSampleInference,
+    check_overlap,
+    trimmed_units,
+)
+from terracausal.interpret import component_profile, exemplars
 from terracausal.report import Report
-from terracausal.report.check_statements import state
 from terracausal.report.results import describe_result
+from terracausal.report.statements import state
 from terracausal.report.tables import cell_text, tabulate
 from terracausal.study import UnitFrame, wild_cluster_bootstrap
 
@@ -217,6 +223,47 @@ def test_mixtures(world):
     mixture.notes_ = ("component 2 has collapsed",)
     assert not state(mixture).finding
     assert state(mixture).sentence.endswith("Component 2 has collapsed.")
+
+
+def test_tests_of_any_heterogeneity():
+    permuted = np.linspace(-1, 1, 99)
+    words = ("calibration", "ridge", 400, 80, 80, 1)
+    found = ImageHeterogeneityTest(np.array([2.0]), permuted, *words)
+    assert state(found).sentence.startswith("Effects do vary with what the images show")
+    assert "1.0% of 99" in state(found).sentence
+    none = ImageHeterogeneityTest(np.array([0.0]), permuted, *words)
+    assert "do not show that effects vary" in state(none).sentence
+    terms = ("mean effect", "heterogeneity", "group 1", "group 2", "highest less lowest")
+    one = np.ones((4, 5))
+    split = SplitSampleInference(
+        5 * one, one, np.full(4, np.inf), terms, 2, pd.DataFrame(), (0.0, 0.0), "x", 100
+    )
+    assert state(split).sentence.startswith("Effects learned on one half of the study do rank")
+
+
+def test_doses_and_single_units():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"fertiliser": rng.uniform(size=200)})
+    table["y"] = 3 * table["fertiliser"] + rng.normal(size=200)
+    curve = tc.dose_response(table, treatment="fertiliser", outcome="y", random_state=0)
+    told = state(curve)
+    assert told.sentence.startswith("A unit more of fertiliser raises the outcome")
+    assert describe_result(curve)[1].pictures
+    units = pd.DataFrame({"cate": [0.5], "ci_low": [-1.5], "ci_high": [2.5]})
+    single = ConformalIntervals(units, 0.9, (2.0,), (40,), True, "DRLearner()")
+    assert "reach 2 to either side, and 0% of them" in state(single).sentence
+
+
+def test_images_and_types_of_places(world):
+    by_site = world.effect_by_site.drop(world.effect_by_site.index[11])
+    shown = describe_result(exemplars(by_site, world.chips, n_per_group=2))
+    assert shown[0] == "places"
+    assert "highest and lowest" in shown[1].sentence
+    chance = pd.DataFrame({"dry": [0.9, 0.8, 0.1], "wet": [0.1, 0.2, 0.9]}, index=list("abc"))
+    profile = component_profile(chance, pd.DataFrame({"ndvi": [0.1, 0.2, 0.8]}, list("abc")))
+    assert state(profile).sentence == (
+        "Compared with all places, dry has less ndvi and wet has more ndvi."
+    )
 
 
 def test_checks_of_the_adjustment(confounded):

@@ -249,3 +249,22 @@ def test_specification_curve_in_a_given_place():
         plot_specification_curve(table, {"learner": ["ridge"]})
     with pytest.raises(ValueError, match="must have at least one row"):
         plot_specification_curve(table.iloc[:0], {"data": ["image"]})
+
+
+# -- in a report -----------------------------------------------------------------------------------
+
+
+def test_findings_in_a_sentence_and_on_a_page(rng):
+    from terracausal.report import Report
+
+    clear, same = comparison(rng, effects=(0.0, 0.0, 30.0)), comparison(rng, noise=0.2)
+    assert "by AUTOC image / two / raw / ridge is the best" in clear.headline()
+    assert clear.headline().startswith("Some combination of choices ranks places")
+    assert same.headline().startswith("No combination of choices is known")
+    assert "by QINI 3 of 3 could be the best" in same.headline()
+    assert "encoder: two (+" in clear.regression().headline()
+    assert "encoder" not in same.regression().headline()
+    assert same.regression(level=1 - 1e-9).headline().startswith("No choice is known")
+    page = Report([clear, clear.regression()])._repr_html_()
+    assert "Would other choices have found the same?" in page
+    assert "What each choice adds to the RATE ratio" in page

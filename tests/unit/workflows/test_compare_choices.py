@@ -20,7 +20,7 @@ from terracausal.imagery import Chips
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Study
 from terracausal.workflows import Choices, compare_choices
-from terracausal.workflows.comparison import _FOLDS, _LEARNER, _NUISANCES, _ROOT, _Plan
+from terracausal.workflows.comparison import _FOLDS, _LEARNER, _NUISANCES, _ROOT, ComparisonPlan
 
 HERE = runpy.run_path(str(Path(__file__).with_name("conftest.py")), run_name="tiny")
 QuickLearner, ConstantLearner = HERE["QuickLearner"], HERE["ConstantLearner"]
@@ -146,7 +146,7 @@ def test_a_cell_is_what_the_single_calls_give(study):
     choices = make_choices(encoder={"one": make_table()}, components=(None,), data=("both",))
     found = compare_choices(study, choices, random_state=5).to_dataframe()
     root = int(np.random.default_rng(5).integers(2**31 - 1))
-    plan = _Plan(study, choices, {}, root, None)
+    plan = ComparisonPlan(study, choices, {}, root, None)
     folds = plan.folds(2)
     scores = doubly_robust_scores(
         study, cross_fit(study, folds, random_state=plan.seed(2, _NUISANCES))

@@ -300,8 +300,8 @@ def test_effects_are_kept_with_their_origin(tmp_path):
         return tc.effects.origin.with_origin(study.outcome.rename("cate"), origin)
 
     keeper = steps.Steps.at(tmp_path)
-    made = keeper.effects("effects", [1], folds, make)
-    kept = keeper.effects("effects", [1], folds, lambda: None)
+    made = keeper.effects("effects", [1], [folds], make)
+    kept = keeper.effects("effects", [1], [folds], lambda: None)
     pd.testing.assert_series_equal(made, kept)
     assert tc.effects.origin_of(kept).learner == "Forest()"
     assert tc.effects.origin_of(kept).folds.equals(folds.labels)

@@ -18,7 +18,7 @@ from terracausal.workflows.configuration import (
     HeterogeneitySection,
     parse_configuration,
 )
-from terracausal.workflows.configured_encoder import build_encoder
+from terracausal.workflows.configured_parts import build_encoder
 from terracausal.workflows.running import template
 
 runner = CliRunner()
@@ -160,6 +160,37 @@ def test_a_check_tells_what_would_run_and_writes_nothing(folder, monkeypatch):
     assert "150 units" in result.stdout.replace("units       150:", "150 units")
     assert "2 folds of whole clusters" in result.stdout
     assert not (folder / "results").exists()
+
+
+def test_heterogeneity_from_a_file(folder):
+    changed = edit(folder, 'kind = "confounding"', 'kind = "heterogeneity"\nn_permutations = 0')
+    changed = edit(folder, "[output]", '[analysis.learner]\nname = "LinearDRLearner"\n[output]')
+    result = call("run", changed)
+    assert result.exit_code == 0, result.output
+    by_unit = pd.read_csv(folder / "results" / "effects.csv", index_col="unit")
+    assert by_unit.shape == (150, 2)
+    table = pd.read_csv(folder / "results" / "estimates.csv")
+    assert "AUTOC" in set(table["quantity"])
+    again = call("run", changed)
+    assert again.exit_code == 0
+    assert "computing" not in again.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "results" / "estimates.csv"), table)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('learner = "CausalForrest"', "did you mean 'CausalForest'"),
+        ('learner = {name = "DRLearner", uses = "all"}', r"learner uses: .*did you mean 'use'"),
+        ("learner = 3", r"\[analysis\] learner: .*found 3"),
+        ("budget = 2.0", "`budget` must be a share from 0 to 1; got 2.0"),
+        ("n_groups = 1", "`n_groups` must be an integer of at least 2; got 1"),
+        ('target = "all"', r"\[analysis\] target: unknown key"),
+    ],
+)
+def test_mistakes_about_heterogeneity(folder, line, expected):
+    edit(folder, 'kind = "confounding"', f'kind = "heterogeneity"\n{line}')
+    assert re.search(expected, told(folder))
 
 
 # -- data ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from terracausal._foundation.checks import check_choice
@@ -91,4 +92,13 @@ def new_site_network(
         n_features = int(images.n_features)  # type: ignore[arg-type]
         n_heads = next((n for n in (8, 4, 2, 1) if n_features % (2 * n) == 0), 1)
         joined = TemporalAttention(n_features, n_heads)
+    if getattr(images, "reads_units", False):
+        moments = torch.zeros_like(moments[0]), torch.ones_like(moments[1])
     return SiteNetwork(images, n_outputs, *moments, joined)
+
+
+def check_bands(network: NetworkChoice, bands: tuple[str, ...]) -> None:
+    """Let a network that knows its bands refuse others."""
+    check = getattr(network, "check_bands", None)
+    if check is not None:
+        check(bands)
