@@ -96,7 +96,7 @@ class ComponentChoice:
             )
         if self.p_value is not None:
             lines.append(
-                f"  test        p = {self.p_value:.3g} of more components predicting no better than 1"
+                f"  test        p = {self.p_value:.3g} of no number above 1 predicting better"
             )
         lines.append(
             "  rule        the smallest K within one std. error (of the difference) of the best; "
