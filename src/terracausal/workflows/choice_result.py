@@ -35,8 +35,8 @@ class ChoiceComparison(Diagnostic):
     cells : pandas.DataFrame
         One row per cell and metric; see `to_dataframe`.
     draws : ndarray of shape (n_rows, n_bootstrap)
-        How the ratio of each row moves over half-samples of clusters, widened; the same clusters in
-        every row. NaN where the cell failed.
+        How the ratio of each row moves over half-samples of clusters, the same in every row. NaN
+        where the cell failed.
     seconds : pandas.Series of shape (n_rows,)
         Time that the cell took, shared by its metrics.
 
@@ -53,9 +53,10 @@ class ChoiceComparison(Diagnostic):
     gives over the same choices, as in specification-curve inference: Simonsohn, Simmons and Nelson
     (2020), Nature Human Behaviour 4, doi:10.1038/s41562-020-0912-z.
 
-    A ratio is a RATE in its standard errors: under no heterogeneity its standard deviation is 1, or
-    1.41 for out-of-fold effects (see `rank_weighted_effect`), and its size grows with the sample.
-    Its own standard error is treated as known.
+    A ratio is a RATE in its widened standard errors (see `rank_weighted_effect`), so that it is
+    about standard normal where effects do not vary, and can be read against 1.96. It is smaller
+    by 1.41 than `TargetingResult.ratio`, whose error takes out-of-fold rankings as given. Its size
+    grows with the sample, and its own standard error is treated as known.
 
     Examples
     --------
@@ -146,8 +147,8 @@ class ChoiceComparison(Diagnostic):
         -------
         pandas.DataFrame
             The choices, metric and seed; `estimate`, `std_error`, `ci_low`, `ci_high`, `level` of
-            the RATE; `ratio`, `p_value`; `average_effect` and its error, the same in all cells of a
-            seed; `n_units`, `n_clusters`; `error`, empty where the cell went well. Times are in
+            the RATE; `ratio`, the RATE over its widened error, and `p_value`; `average_effect` and
+            its error, the same in all cells of a seed; `n_units`, `n_clusters`; `error`, empty where the cell went well. Times are in
             `seconds`, so that the same seed gives the same table.
         """
         half = stats.norm.ppf(0.5 + check_fraction("level", level) / 2) * (
@@ -345,12 +346,13 @@ def _row(
     draws = np.asarray(rate["draws"], dtype=np.float64)
     # one effect for all units ranks nothing: its RATE is 0 without error
     scale = std_error if std_error > 0 else 1.0
-    ratio = estimate / scale
-    p_value = float(2 * stats.norm.sf(abs(ratio) / widening))
+    ratio = estimate / (widening * scale)
+    p_value = float(2 * stats.norm.sf(abs(ratio)))
     row |= dict(zip(numbers, (estimate, std_error, widening, ratio, p_value), strict=True))
     row |= {name: record[name] for name in ("average_effect", "average_std_error")}
     row |= {"n_units": record["n_units"], "n_clusters": record["n_clusters"], "error": ""}
-    return row, widening * (draws - draws.mean()) / scale
+    # draws are widened as the standard error is, so that the widening cancels
+    return row, (draws - draws.mean()) / scale
 
 
 def _ranking_lines(metric: str, table: pd.DataFrame, n_seeds: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 Notation: `ratio` has the shape (n_choices, n_seeds), RATE ratios, NaN where a cell failed; `gap`
 has the shape (n_choices, n_seeds, n_draws), deviations of the RATE on each half-sample from their
-mean, widened, in standard errors of the cell: how the ratio moves when the clusters are resampled.
+mean, in standard errors of the cell: how the ratio moves when the clusters are resampled.
 Half-samples are shared, so the draws of all choices and seeds belong together.
 """
 
