@@ -78,10 +78,12 @@ class ConfoundingAnalysis:
     Examples
     --------
     >>> import terracausal as tc
+    >>> from sklearn.linear_model import LogisticRegression
     >>> data = tc.simulate_study("tutorial", n_sites=120, size_px=4, random_state=0)
+    >>> quick = {"n_repeats": 1, "n_folds": 2, "propensity_learner": LogisticRegression(C=0.1)}
     >>> means = tc.BandStatisticsEncoder(quantiles=(), moments=("mean",))
     >>> found = tc.analyze_confounding(
-    ...     data.study, data.chips, encoder=means, n_repeats=1, random_state=0
+    ...     data.study, data.chips, encoder=means, random_state=0, **quick
     ... )
     >>> found.estimates["term"].tolist()[:4]
     ['no adjustment', 'covariates', 'images', 'covariates and images']
@@ -259,11 +261,11 @@ def analyze_confounding(
     Examples
     --------
     >>> import terracausal as tc
+    >>> from sklearn.linear_model import LogisticRegression
     >>> data = tc.simulate_study("tutorial", n_sites=120, size_px=4, random_state=0)
+    >>> quick = {"n_repeats": 1, "n_folds": 2, "propensity_learner": LogisticRegression(C=0.1)}
     >>> means = tc.BandStatisticsEncoder(quantiles=(), moments=("mean",))
-    >>> found = analyze_confounding(
-    ...     data.study, data.chips, encoder=means, n_repeats=1, random_state=0
-    ... )
+    >>> found = analyze_confounding(data.study, data.chips, encoder=means, random_state=0, **quick)
     >>> found.headline.terms
     ('ate',)
     """

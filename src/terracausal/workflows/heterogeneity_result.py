@@ -69,10 +69,10 @@ class HeterogeneityAnalysis:
     Examples
     --------
     >>> import terracausal as tc
-    >>> data = tc.simulate_study(n_sites=80, size_px=8, random_state=0)
+    >>> data = tc.simulate_study(n_sites=60, size_px=8, random_state=0)
     >>> found = tc.analyze_heterogeneity(
-    ...     data.study, data.chips, encoder=tc.BandStatisticsEncoder(quantiles=()), n_folds=2,
-    ...     n_permutations=0, random_state=0,
+    ...     data.study, data.chips, encoder=tc.BandStatisticsEncoder(quantiles=()),
+    ...     learner=tc.TLearner(), n_folds=2, n_permutations=0, random_state=0,
     ... )  # fmt: skip
     >>> found.to_dataframe()["quantity"].tolist()[:3]
     ['average effect', 'AUTOC', 'QINI']
