@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,17 @@ def row(setting: str, estimator: str, truth: float, result: Any, started: float)
     numbers |= {"truth": truth, "seconds": round(seconds, 3)}
     named = {"setting": setting, "estimator": estimator, "term": told["term"]}
     return named | {name: f"{value:.5g}" for name, value in numbers.items()}
+
+
+def table_of(line: pd.DataFrame) -> SimpleNamespace:
+    """Dress a tidy row as a result."""
+    return SimpleNamespace(to_dataframe=lambda level: line)
+
+
+def number(term: str, value: float) -> SimpleNamespace:
+    """Dress a number without an error as a result."""
+    line = {"term": term, "estimate": value, "std_error": 0.0, "ci_low": value, "ci_high": value}
+    return table_of(pd.DataFrame([line]))
 
 
 def replication_seeds(entropy: int, n_replications: int) -> list[int]:

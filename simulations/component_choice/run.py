@@ -1,4 +1,4 @@
-"""How often is the number of types right, and how often does the test find types?"""
+"""Worlds of one and of two types: how often each number is chosen, and what the test says."""
 
 import sys
 import time
@@ -10,8 +10,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "effect_types"))
 
-from harness import Row, main, row
-from worlds import N_FEATURES, draw_world, number
+from harness import Row, main, number, row
+from worlds import N_FEATURES, draw_world
 
 from terracausal.mixtures import EffectMixture, choose_components
 

@@ -16,6 +16,7 @@ from harness import Row, main
 
 import terracausal as tc
 from terracausal.effects import EffectLearner
+from terracausal.nuisance import ClusterBoosting
 
 ENTROPY = 174982230475518643296107324869201153647
 REPLICATIONS = 20
@@ -67,7 +68,8 @@ WORLDS: dict[str, World] = {
 def learners(seed: int) -> dict[str, EffectLearner]:
     """Return the learners that are compared, with three inner folds."""
     given = {"n_folds": 3, "random_state": seed}
-    boosted = given | {"outcome_learner": "boosting"}
+    trees = ClusterBoosting(max_trees=80, learning_rate=0.1)
+    boosted = given | {"effect_learner": trees, "outcome_learner": trees}
     quick = {
         "R, ridge": tc.RLearner(**given),
         "DR, ridge": tc.DRLearner(**given),
@@ -77,10 +79,10 @@ def learners(seed: int) -> dict[str, EffectLearner]:
     }
     return quick | {
         "linear DR": tc.LinearDRLearner(**given),
-        "T, boosting": tc.TLearner("boosting", random_state=seed),
-        "R, boosting": tc.RLearner("boosting", **boosted),
-        "DR, boosting": tc.DRLearner("boosting", **boosted),
-        "tuned (five with ridge)": tc.TunedEffectLearner(quick, **given),
+        "T, boosting": tc.TLearner(trees, random_state=seed),
+        "R, boosting": tc.RLearner(**boosted),
+        "DR, boosting": tc.DRLearner(**boosted),
+        "tuned (five with ridge)": tc.TunedEffectLearner(quick, n_folds=2, random_state=seed),
     }
 
 

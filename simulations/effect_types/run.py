@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import Row, main, row
-from worlds import N_FEATURES, draw_world, number, table_of
+from harness import Row, main, number, row, table_of
+from worlds import N_FEATURES, draw_world
 
 from terracausal.mixtures import EffectMixture
 

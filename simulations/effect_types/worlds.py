@@ -1,6 +1,4 @@
-"""Two types of places that an embedding tells apart, and numbers dressed as results."""
-
-from types import SimpleNamespace
+"""Two types of places that an embedding tells apart."""
 
 import numpy as np
 import pandas as pd
@@ -33,14 +31,3 @@ def draw_world(
         table, outcome="y", treatment="w", site="site", covariates=["x"], propensity=0.5
     )
     return study.join(embeddings, role="modifier"), embeddings, kind, chance
-
-
-def table_of(line: pd.DataFrame) -> SimpleNamespace:
-    """Dress a tidy row as a result."""
-    return SimpleNamespace(to_dataframe=lambda level: line)
-
-
-def number(term: str, value: float) -> SimpleNamespace:
-    """Dress a number without an error as a result."""
-    line = {"term": term, "estimate": value, "std_error": 0.0, "ci_low": value, "ci_high": value}
-    return table_of(pd.DataFrame([line]))

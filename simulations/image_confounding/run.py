@@ -57,8 +57,6 @@ class Cell:
         "landscape" or "gewata" for the kernel world, None for the tutorial.
     size_px : int, default=16
         All columns of a tutorial image are alike, so that 16 pixels show what 64 do.
-    bound : float, default=None
-        Embedding columns are bounded at this quantile over sites and its complement.
     networks : tuple of str, default=()
         Keys of `NETWORKS`, trained inside each fold.
     widths_px : tuple of int, default=()
@@ -72,7 +70,6 @@ class Cell:
     units_per_site: int = 1
     imagery: str | None = None
     size_px: int = 16
-    bound: float | None = None
     networks: tuple[str, ...] = ()
     widths_px: tuple[int, ...] = ()
 
@@ -138,9 +135,6 @@ CELLS = {
         1000,
         ("tabular", "band means", "random convolutions, 10 components"),
     ),
-    "tutorial_bounded": Cell(
-        ConfoundingSettings(), 200, 1000, ("random convolutions, 10 components",), bound=0.01
-    ),
     "tutorial_outliers": Cell(
         ConfoundingSettings(), 50, 1000, ("band statistics", "random convolutions")
     ),
@@ -191,7 +185,7 @@ def draw(cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
         started = time.perf_counter()
         study = data.study
         if encoder is not None:
-            study = study.join(bounded(encoder.fit_transform(data.chips), cell), role="confounder")
+            study = study.join(encoder.fit_transform(data.chips), role="confounder")
         yield from tell(name, scores_of(study, n_components, rng), started)
     for name in cell.networks:
         started = time.perf_counter()
@@ -236,14 +230,6 @@ def width_choices(cell: Cell, data: SimulatedStudy, rng: np.random.Generator) ->
             "estimate": chosen,
             "seconds": round(time.perf_counter() - started, 3),
         }
-
-
-def bounded(embeddings: pd.DataFrame, cell: Cell) -> pd.DataFrame:
-    """Move the most extreme sites of each column to its quantiles, if the cell asks for it."""
-    if cell.bound is None:
-        return embeddings
-    low, high = (embeddings.quantile(q) for q in (cell.bound, 1 - cell.bound))
-    return embeddings.clip(low, high, axis=1)
 
 
 def scores_of(study: tc.Study, n_components: int | None, rng: np.random.Generator) -> Scores:

@@ -50,7 +50,8 @@ def draw(rng: np.random.Generator) -> Iterator[Row]:
         scores = tc.doubly_robust_scores(study, nuisances)
         for method in ("hajek", "aipw"):
             found = tc.average_effect(scores, method=method)
-            yield row(name, method, data.average_effect, found, started)
+            setting = "tutorial, confounder given"
+            yield row(setting, f"{method}, {name}", data.average_effect, found, started)
 
 
 if __name__ == "__main__":

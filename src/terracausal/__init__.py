@@ -19,7 +19,9 @@ _DOORS = {
     "Estimate": "study",
     "Finetuning": "encoders",
     "Folds": "study",
+    "ImageDRLearner": "effects",
     "ImageNuisanceLearner": "nuisance",
+    "ImageRLearner": "effects",
     "LinearDRLearner": "effects",
     "LocationEncoder": "encoders",
     "MultiScaleEncoder": "encoders",
@@ -103,6 +105,8 @@ if TYPE_CHECKING:
     from terracausal.effects import CausalForest as CausalForest
     from terracausal.effects import DRLearner as DRLearner
     from terracausal.effects import EncodedLearner as EncodedLearner
+    from terracausal.effects import ImageDRLearner as ImageDRLearner
+    from terracausal.effects import ImageRLearner as ImageRLearner
     from terracausal.effects import LinearDRLearner as LinearDRLearner
     from terracausal.effects import RLearner as RLearner
     from terracausal.effects import SLearner as SLearner

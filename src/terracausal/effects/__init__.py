@@ -10,6 +10,7 @@ from terracausal.effects.dose_response import dose_response
 from terracausal.effects.dr_learner import DRLearner
 from terracausal.effects.encoded_learner import EncodedLearner
 from terracausal.effects.entropy_balancing import entropy_balancing, entropy_weights
+from terracausal.effects.image_learners import ImageDRLearner, ImageRLearner
 from terracausal.effects.learner import EffectLearner
 from terracausal.effects.linear_dr_learner import LinearDRLearner
 from terracausal.effects.multi_arm import multi_arm_effects
@@ -30,6 +31,8 @@ __all__ = [
     "EffectLearner",
     "EffectOrigin",
     "EncodedLearner",
+    "ImageDRLearner",
+    "ImageRLearner",
     "LearnerComparison",
     "LinearDRLearner",
     "RLearner",

@@ -97,7 +97,7 @@ def _grow(sample: Sample, rules: Rules, growing: Integers, rng: np.random.Genera
     span[0, 1] = len(members)
     columns = np.arange(sample.codes.shape[0])
     parts = np.empty((len(members), 6))
-    sums = np.zeros((N_CODES + 2, 6))  # by code; the last two rows are the sides of a split
+    sums = np.zeros((N_CODES + 1, 8))[:, :6]  # by code, then the left side; rows of 64 bytes
     n_nodes, node = 1, 0
     while node < n_nodes:
         start, stop = span[node, 0], span[node, 1]
@@ -170,6 +170,7 @@ def _best_split(
         for j in range(6):
             everyone[j] += parts[k, j]
     if rules.effects:
+        # as quickly said before as after all features have been tried
         rare = min(everyone[_BELOW], everyone[_COUNT] - everyone[_BELOW])
         if rare < 2 * rules.min_node_size:
             return -1, 0
@@ -208,36 +209,42 @@ def _best_cut(
     sums: Floats, low: int, high: int, everyone: Floats, rules: Rules
 ) -> tuple[float, int]:
     """Return the largest gain and its cut, and leave `sums` empty."""
-    left, right = sums[N_CODES], sums[N_CODES + 1]
+    left = sums[N_CODES]
     left[:] = 0.0
+    whole = everyone[_WEIGHT]
     best_gain, best_cut = 0.0, 0
-    for b in range(low, high + 1):
+    for b in range(low, high):
         if sums[b, _COUNT] == 0.0:
             continue
-        for j in range(6):
+        for j in range(3):
             left[j] += sums[b, j]
             sums[b, j] = 0.0
-            right[j] = everyone[j] - left[j]
-        if b == high or left[_WEIGHT] <= 0.0 or right[_WEIGHT] <= 0.0:
-            continue
-        # rho adds up to 0, so both sides have the same square
-        gain = left[_RHO] ** 2 * (1.0 / left[_WEIGHT] + 1.0 / right[_WEIGHT])
-        if gain > _BEYOND_ROUNDING * best_gain and _is_allowed(left, right, everyone, rules):
+        if rules.effects:
+            for j in range(3, 6):
+                left[j] += sums[b, j]
+                sums[b, j] = 0.0
+        # rho adds up to 0, so both sides have the same square; a side without weight has none
+        product = left[_WEIGHT] * (whole - left[_WEIGHT])
+        gain = left[_RHO] ** 2 * whole / product if product > 0.0 else 0.0
+        if gain > _BEYOND_ROUNDING * best_gain and _is_allowed(left, everyone, rules):
             best_gain, best_cut = gain, b
+    sums[high] = 0.0
     return best_gain, best_cut
 
 
 @njit(cache=True, nogil=True)
-def _is_allowed(left: Floats, right: Floats, everyone: Floats, rules: Rules) -> bool:
+def _is_allowed(left: Floats, everyone: Floats, rules: Rules) -> bool:
+    count, whole = left[_COUNT], everyone[_COUNT]
     if not rules.effects:
-        smallest = max(1.0, np.ceil(rules.min_share * everyone[_COUNT]))
-        return bool(left[_COUNT] >= smallest and right[_COUNT] >= smallest)
-    for side in (left, right):
-        below = side[_BELOW]
-        if below < rules.min_node_size or side[_COUNT] - below < rules.min_node_size:
-            return False
+        smallest = max(1.0, np.ceil(rules.min_share * whole))
+        return bool(smallest <= count <= whole - smallest)
+    below, above = left[_BELOW], count - left[_BELOW]
+    all_below = everyone[_BELOW]
+    fewest = min(below, above, all_below - below, whole - all_below - above)
+    if fewest < rules.min_node_size:
+        return False
     smallest = rules.min_share * _variation(everyone)
-    return bool(_variation(left) >= smallest and _variation(right) >= smallest)
+    return bool(_variation(left) >= smallest and _variation(everyone - left) >= smallest)
 
 
 @njit(cache=True, nogil=True)

@@ -3,6 +3,14 @@
 from terracausal.mixtures.choosing import ComponentChoice, choose_components
 from terracausal.mixtures.effect_mixture import EffectMixture
 from terracausal.mixtures.networks import MixtureNetworks
+from terracausal.mixtures.orthogonal import MembershipComparison, compare_orthogonalized
 from terracausal.mixtures.results import MixtureWarning as MixtureWarning
 
-__all__ = ["ComponentChoice", "EffectMixture", "MixtureNetworks", "choose_components"]
+__all__ = [
+    "ComponentChoice",
+    "EffectMixture",
+    "MembershipComparison",
+    "MixtureNetworks",
+    "choose_components",
+    "compare_orthogonalized",
+]

@@ -39,7 +39,7 @@ _MOST = 6
 class ComponentChoice:
     """Held-out log predictive densities by number of components, and the choice.
 
-    One component is a legitimate answer: the data do not tell types of places apart by their effect.
+    One component is a legitimate answer: the data do not tell types of places apart.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class ComponentChoice:
             )
         if self.p_value is not None:
             lines.append(
-                f"  test        p = {self.p_value:.3g} that more than 1 component predicts no better"
+                f"  test        p = {self.p_value:.3g} of no number above 1 predicting better"
             )
         lines.append(
             "  rule        the smallest K within one std. error (of the difference) of the best; "

@@ -1,5 +1,8 @@
 """Trains networks of types and baseline by the exact likelihood of whole sites, out of fold."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -11,6 +14,7 @@ from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import draw_seed
 from terracausal.encoders import networks
 from terracausal.encoders.base import read_batches
+from terracausal.encoders.networks.devices import seeded
 from terracausal.encoders.networks.running import Appetite, run_sites
 from terracausal.encoders.networks.site_images import days_since_1970
 from terracausal.encoders.networks.targets import UnitTargets
@@ -20,6 +24,7 @@ from terracausal.imagery import Chips
 from terracausal.mixtures.density import MixtureDensity
 from terracausal.mixtures.design import MixtureTable, SiteTable, site_labels
 from terracausal.mixtures.fitting import find_mode
+from terracausal.mixtures.mean_field import MeanField
 from terracausal.mixtures.networks import NETWORKS, MixtureNetworks, SiteNetworks, site_table
 from terracausal.study import Folds, Study
 
@@ -66,12 +71,31 @@ class TypeNetwork(nn.Module):
         return self.start + self.speed * self.moved
 
     def forward(self, pixels: Tensor, days: Tensor) -> Tensor:
-        """Return logits (b, K), the first of them 0, baseline (b, 1) and shared parameters."""
+        """Return logits (b, K), the first of them 0, baseline (b, 1), what is shared, divergence.
+
+        The divergence of the networks' posterior from their prior is 0 without one.
+        """
         baseline = self.baseline(pixels, days)
         logits = torch.zeros_like(baseline)
         if self.types is not None:
             logits = torch.cat([logits, self.types(pixels, days)], dim=1)
-        return torch.cat([logits, baseline, self.shared.expand(len(pixels), -1)], dim=1)
+        same = torch.cat([self.shared, self._divergence()]).expand(len(pixels), -1)
+        return torch.cat([logits, baseline, same], dim=1)
+
+    def with_posterior(self) -> "TypeNetwork":
+        """Return the network with a normal posterior around its present parameters."""
+        types = None if self.types is None else MeanField(self.types)
+        return TypeNetwork(types, MeanField(self.baseline), self.shared.detach(), self.speed)
+
+    def draws(self, drawing: bool) -> None:
+        """Let the networks draw their parameters at each call, or not."""
+        for network in (self.types, self.baseline):
+            if isinstance(network, MeanField):
+                network.drawing = drawing
+
+    def _divergence(self) -> Tensor:
+        parts = [n.divergence() for n in (self.types, self.baseline) if isinstance(n, MeanField)]
+        return torch.stack([self.moved.new_zeros(()), *parts]).sum()[None]
 
 
 def train_site_networks(
@@ -176,6 +200,12 @@ def _train(
     found = train_network(
         make, used, targets, loss, given.settings, device=given.device, random_state=draw_seed(rng)
     )
+    if given.bayesian:
+        once, trained = replace(given.settings, n_restarts=1), found.network
+        found = train_network(
+            lambda: copy.deepcopy(trained).with_posterior(),
+            used, targets, loss, once, device=given.device, random_state=draw_seed(rng),
+        )  # fmt: skip
     held = table.sites.get_indexer(found.held_out_sites)
     with torch.no_grad():
         share = density.log_prior(start[None]) / len(codes)
@@ -189,12 +219,12 @@ def site_loss(density: MixtureDensity, outputs: Tensor, codes: Tensor, n_sites: 
     Parameters
     ----------
     density : MixtureDensity
-    outputs : Tensor of shape (b, K + 1 + n_parameters)
+    outputs : Tensor of shape (b, K + 1 + n_parameters + 1)
         As from `TypeNetwork`.
     codes : Tensor of shape (b,)
         Which sites.
     n_sites : int
-        Over which the priors are shared.
+        Over which priors and divergence are shared.
 
     Returns
     -------
@@ -202,12 +232,15 @@ def site_loss(density: MixtureDensity, outputs: Tensor, codes: Tensor, n_sites: 
     """
     K = density.n_components
     outputs = outputs.double().cpu()
-    parameters = outputs[:1, K + 1 :]
+    parameters, divergence = outputs[:1, K + 1 : -1], outputs[0, -1]
     part = density.at(codes.cpu().long().numpy()).with_images(outputs[:, :K], outputs[:, K])
-    return -part.log_sites(parameters)[0] - density.log_prior(parameters) / n_sites
+    shared = divergence - density.log_prior(parameters)
+    return shared / n_sites - part.log_sites(parameters)[0]
 
 
-def outputs_of(network: nn.Module, chips: Chips, batch_size: int) -> Floats:
+def outputs_of(
+    network: TypeNetwork, chips: Chips, batch_size: int, seed: int | None = None
+) -> Floats:
     """Return logits and baseline of all sites, of shape (n_sites, K + 1).
 
     Parameters
@@ -215,18 +248,24 @@ def outputs_of(network: nn.Module, chips: Chips, batch_size: int) -> Floats:
     network : TypeNetwork
     chips : Chips
     batch_size : int
+    seed : int, default=None
+        Of a draw of the networks' parameters; None takes their means.
 
     Returns
     -------
     ndarray
     """
-    appetite = Appetite(batch_size, torch.device("cpu"))
+    place = torch.device("cpu")
+    appetite = Appetite(batch_size, place)
     rows = []
     network.eval()
+    network.draws(seed is not None)
     for batch in read_batches(chips, batch_size):
         days = torch.from_numpy(days_since_1970(batch.days))
-        rows.append(run_sites(network, (torch.from_numpy(batch.pixels), days), appetite))
-    found = torch.cat(rows)[:, : -len(network.start)]  # type: ignore[arg-type]
+        with seeded(seed or 0, place):  # one draw for all sites
+            rows.append(run_sites(network, (torch.from_numpy(batch.pixels), days), appetite))
+    network.draws(False)
+    found = torch.cat(rows)[:, : -len(network.start) - 1]
     return np.asarray(found.numpy(), dtype=np.float64)
 
 

@@ -19,7 +19,7 @@ from terracausal.mixtures.projection import SiteProjection
 from terracausal.study import Study
 
 if TYPE_CHECKING:
-    from torch import nn
+    from terracausal.mixtures.network_training import TypeNetwork
 
 Floats = NDArray[np.float64]
 NETWORKS = {"cnn": "ConvNetwork", "channelvit": "ChannelViT", "kernel_max": "KernelMaxNetwork"}
@@ -29,6 +29,7 @@ _SUGGESTED = {
     "kernel_max": TrainingSettings(learning_rate=0.1, n_epochs=20, n_restarts=4),
     "mlp": TrainingSettings(learning_rate=0.01, n_epochs=60, patience=15),
 }
+_N_DRAWS = 10  # of each network with a posterior
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class MixtureNetworks:
     n_folds : int, default=3
         Each site is described by a network that saw none of the outcomes of its fold.
     bayesian : bool, default=False
-        Whether all layers have a mean-field normal posterior, as in the paper.
+        Whether all layers then have a mean-field normal posterior, as in the paper (see
+        `mean_field`): a second training, and `predict_proba` draws from it.
     device : str, default="cpu"
         "cpu" or "cuda".
 
@@ -92,7 +94,7 @@ class SiteNetworks:
 
     Parameters
     ----------
-    networks : tuple of torch.nn.Module
+    networks : tuple of TypeNetwork
     order : tuple of ndarray
         Output of each network at each place of a type.
     centres : tuple of ndarray
@@ -111,7 +113,7 @@ class SiteNetworks:
         What made vectors out of embeddings, where there were no chips.
     """
 
-    networks: "tuple[nn.Module, ...]"
+    networks: "tuple[TypeNetwork, ...]"
     order: tuple[NDArray[np.intp], ...]
     centres: tuple[Floats, ...]
     bands: tuple[str, ...]
@@ -122,7 +124,7 @@ class SiteNetworks:
     embedding: SiteProjection | None = None
 
     def describe(self, chips: Chips) -> list[SiteTable]:
-        """Return what each network says of chips; of fitted sites, what the blind one says.
+        """Return what each network (or draw of it) says; of fitted sites, what the blind one says.
 
         Parameters
         ----------
@@ -141,17 +143,22 @@ class SiteNetworks:
                 f"have {list_some(chips.bands, 20)}. Read the same bands in the same order."
             )
         size = self.settings.settings.batch_size
+        seeds = range(_N_DRAWS) if self.settings.bayesian else [None]
         tables = [
-            site_table(outputs_of(network, chips, size) - centre, order, chips.keys)
+            [
+                site_table(outputs_of(network, chips, size, seed) - centre, order, chips.keys)
+                for seed in seeds
+            ]
             for network, order, centre in zip(self.networks, self.order, self.centres, strict=True)
         ]
         known = chips.keys.intersection(self.blind.index)
-        for number, network in enumerate(tables):
+        for number, own in enumerate(tables):
             keys = known[(self.blind.loc[known] == number).to_numpy()]
-            for other in tables:
-                other.types.loc[keys] = network.types.loc[keys]
-                other.baseline.loc[keys] = network.baseline.loc[keys]
-        return tables
+            for others in tables:
+                for one, other in zip(own, others, strict=True):
+                    other.types.loc[keys] = one.types.loc[keys]
+                    other.baseline.loc[keys] = one.baseline.loc[keys]
+        return [table for drawn in zip(*tables, strict=True) for table in drawn]
 
 
 def site_table(outputs: Floats, order: NDArray[np.intp], keys: pd.Index) -> SiteTable:

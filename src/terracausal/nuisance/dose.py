@@ -11,6 +11,7 @@ from sklearn.preprocessing import SplineTransformer
 from terracausal._foundation.progress import track
 from terracausal.nuisance.components import check_components, reduce_columns
 from terracausal.nuisance.conditional_density import ResidualDensity, fit_density
+from terracausal.nuisance.cross_fitting import fold_rows
 from terracausal.nuisance.defaults import outcome_learner_of
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Folds, Study
@@ -119,8 +120,7 @@ def cross_fit_dose(
     DoseNuisances
     """
     work = _work_of(study, dose, outcome_learner, dose_learner, n_components)
-    positions = folds.labels.index.get_indexer(study.units)
-    splits = [(train[positions], test[positions]) for train, test in folds.split()]
+    _, splits = fold_rows(study, folds)
     if n_components is not None:
         n_train = min(int(train.sum()) for train, _ in splits)
         check_components(n_components, len(study.embedding_columns), n_train)
@@ -135,7 +135,7 @@ def cross_fit_dose(
     outcome, dose_name = (" ".join(repr(work.learners[task]).split()) for task in work.learners)
     return DoseNuisances(
         study.units,
-        folds.labels.to_numpy()[positions].astype(np.int64),
+        np.asarray(folds.labels.loc[study.units], dtype=np.int64),
         work.grid,
         found["outcome_at_own"],
         found["density_at_own"],

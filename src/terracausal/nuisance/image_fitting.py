@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from terracausal.encoders.base import numbered, read_batches
 from terracausal.encoders.networks.devices import find_device
 from terracausal.encoders.networks.making import advised_training, check_bands, new_site_network
 from terracausal.encoders.networks.running import Appetite, run_sites
+from terracausal.encoders.networks.settings import TrainingSettings
 from terracausal.encoders.networks.site_images import days_since_1970
 from terracausal.encoders.networks.targets import UnitTargets
 from terracausal.encoders.networks.training import train_network
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
     from terracausal.nuisance.image_learner import ImageNuisanceLearner
 
 Floats = NDArray[np.float64]
+
+
+class ReadsImages(Protocol):
+    """What the settings of a learner say of its networks."""
+
+    network: Any
+    times: Any
+    training: TrainingSettings | None
+    device: str
 
 
 def train_tasks(
@@ -67,7 +77,7 @@ def train_tasks(
             allowed[group.index("propensity")] = seen_by_propensity
         own = _units_of(group, targets)
         trained = train_network(
-            partial(_new_network, learner, chips.n_bands, moments, torch.from_numpy(allowed)),
+            partial(new_task_network, learner, chips.n_bands, moments, torch.from_numpy(allowed)),
             used.select(own.sites),
             own,
             TaskLoss(group, learner.outcome_moments_ is None, learner.loss == "targeted"),
@@ -78,12 +88,23 @@ def train_tasks(
         yield TrainedTasks.of(group, trained)
 
 
-def _new_network(
-    learner: "ImageNuisanceLearner",
+def new_task_network(
+    learner: ReadsImages,
     n_bands: int,
     moments: tuple[torch.Tensor, torch.Tensor],
     allowed: torch.Tensor,
 ) -> TaskNetwork:
+    """Return a network with a head for each row of `allowed`, and fresh parameters.
+
+    Parameters
+    ----------
+    learner : ReadsImages
+        Kind of network, and how times are joined.
+    n_bands : int
+    moments : pair of Tensor of shape (n_bands,)
+    allowed : Tensor of shape (n_tasks, n_covariates)
+        As for `TaskNetwork`.
+    """
     sites = new_site_network(learner.network, learner.times, n_bands, len(allowed), moments)
     return TaskNetwork(sites, allowed)
 
@@ -126,7 +147,7 @@ def _units_of(group: tuple[str, ...], targets: UnitTargets) -> UnitTargets:
 
 
 def site_vectors(
-    part: TrainedTasks, chips: Chips, sites: "pd.Series[Any]", learner: "ImageNuisanceLearner"
+    part: TrainedTasks, chips: Chips, sites: "pd.Series[Any]", learner: ReadsImages
 ) -> pd.DataFrame:
     """Return what a network says of the site of each unit, of shape (n_units, n_features).
 
@@ -135,7 +156,7 @@ def site_vectors(
     part : TrainedTasks
     chips : Chips
     sites : pandas.Series of shape (n_units,)
-    learner : ImageNuisanceLearner
+    learner : ReadsImages
         Device and batch size.
     """
     device = find_device(learner.device)

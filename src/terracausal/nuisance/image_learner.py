@@ -248,7 +248,7 @@ class ImageNuisanceLearner(BaseEstimator):
                 f"ImageNuisanceLearner was fitted on the bands {list_some(self.bands_, 20)}; these "
                 f"chips have {list_some(chips.bands, 20)}. Read the same bands in the same order."
             )
-        sites = self._sites_of(rows, chips)
+        sites = sites_of(rows, self.roles_.site, chips)
         found = pd.DataFrame(index=rows.index, columns=list(NAMES), dtype=np.float64)
         given = self.roles_.propensity
         if given is not None:
@@ -264,19 +264,6 @@ class ImageNuisanceLearner(BaseEstimator):
                 where = f"the last layer of the {task.replace('_', ' ')}"
                 found[task] = predict_numbers(self.learners_[task], features, where)
         return found
-
-    def _sites_of(self, rows: pd.DataFrame, chips: "Chips") -> "pd.Series[Any]":
-        name = self.roles_.site
-        if name not in rows.columns:
-            raise RoleError(f"The table lacks the site column {name!r}.")
-        sites = rows[name]
-        absent = pd.Index(sites.unique()).difference(chips.keys, sort=False)
-        if len(absent):
-            raise AlignmentError(
-                f"Every unit needs a chip; {len(absent)} of {sites.nunique()} sites have none: "
-                f"{list_some(absent)}. Leave their units out."
-            )
-        return sites
 
     # -- out of fold ------------------------------------------------------------------------------
 
@@ -389,6 +376,31 @@ def with_images(study: Study, chips: "Chips") -> Study:
     facts = pd.DataFrame(index=chips.keys)
     facts.attrs["encoder"] = image_facts(chips)
     return study.join(facts)
+
+
+def sites_of(rows: pd.DataFrame, name: str | None, chips: "Chips") -> "pd.Series[Any]":
+    """Return the site of each row, all of which must have chips.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame of shape (n_rows, any)
+    name : str
+        Column with the site.
+    chips : Chips
+    """
+    if name not in rows.columns:
+        raise RoleError(
+            f"The table lacks the site column {name!r}; it has {list_some(rows.columns, 8)}. "
+            "Images are found by site."
+        )
+    sites = rows[name]
+    absent = pd.Index(sites.unique()).difference(chips.keys, sort=False)
+    if len(absent):
+        raise AlignmentError(
+            f"Every unit needs a chip; {len(absent)} of {sites.nunique()} sites have none: "
+            f"{list_some(absent)}. Leave their units out."
+        )
+    return sites
 
 
 def check_outcomes(study: Study, where: str = "") -> None:

@@ -35,9 +35,11 @@ def _(result: ImageHeterogeneityTest) -> Statement:
 
 @state.register
 def _(result: SplitSampleInference) -> Statement:
-    table = result.to_dataframe().set_index("term")
-    slope = Interval.from_row(table.loc["heterogeneity"])
-    gap = Interval.from_row(table.loc["highest less lowest"])
+    table = result.to_dataframe()
+    slope, gap = (
+        Interval.from_row(table.loc[table["term"] == term].iloc[0])
+        for term in ("heterogeneity", "highest less lowest")
+    )
     words = {
         1: "Effects learned on one half of the study do rank the other half",
         -1: "Effects learned on one half of the study rank the other half the wrong way",
@@ -226,7 +228,7 @@ def _(result: ComponentProfile) -> Statement:
     table = result.to_dataframe()
     told = []
     for component, rows in table.groupby("component", sort=False):
-        row = rows.loc[rows["standardised"].abs().idxmax()]
+        row = rows.iloc[int(rows["standardised"].abs().to_numpy().argmax())]
         more = "more" if float(row["standardised"]) > 0 else "less"
         told.append(f"{component} has {more} {row['variable']}")
     return Statement(

@@ -65,3 +65,55 @@ def with_note(study: Study, note: str) -> Study:
     copy = study._copy()
     copy._dropped = (*study._dropped, note)
     return copy
+
+
+def replace_outcome(study: Study, outcome: "pd.Series[float]", note: str) -> Study:
+    """Return the study with other numbers as its outcome, under the same name.
+
+    Parameters
+    ----------
+    study : Study
+    outcome : pandas.Series of shape (n_units,)
+        By unit.
+    note : str
+        What was done, for `describe`.
+
+    Returns
+    -------
+    Study
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"y": [1.0, 2], "w": [0, 1]})
+    >>> study = Study(table, outcome="y", treatment="w")
+    >>> replace_outcome(study, study.outcome * 2, "doubled").outcome.tolist()
+    [2.0, 4.0]
+    """
+    copy = study._copy()
+    copy._table = study._table.assign(**{study.roles.outcome: outcome.loc[study.units]})
+    copy._dropped = (*study._dropped, note)
+    return copy
+
+
+def drop_embeddings(study: Study) -> Study:
+    """Return the study without its joined embeddings.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    Study
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"y": [1.0, 2], "w": [0, 1], "site": [1, 2]})
+    >>> study = Study(table, outcome="y", treatment="w", site="site")
+    >>> joined = study.join(pd.DataFrame({"e": [0.0, 1.0]}, index=[1, 2]))
+    >>> drop_embeddings(joined).embedding_columns
+    ()
+    """
+    copy = study._copy()
+    copy._joined = ()
+    return copy

@@ -12,7 +12,6 @@ from sklearn.base import clone
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import RandomState, draw_seed, random_generator
 from terracausal.effects import DRLearner, average_effect
-from terracausal.effects.origin import repeats_of, with_repeats
 from terracausal.encoders.identity import chips_digest
 from terracausal.evaluation import (
     calibration_test,
@@ -67,8 +66,8 @@ def analyze_heterogeneity(
     encoder : ChipEncoder or image learner, default=None
         As in `analyze_confounding`.
     learner : EffectLearner, default=None
-        Predicts the effects, by `cross_predict`; one whose `cross_predict` takes chips gets them.
-        None is `DRLearner`.
+        Predicts the effects, by `cross_predict`; one whose `fit` reads chips gets them. None is
+        `DRLearner`.
     n_folds : int, default=5
         Folds of whole clusters.
     budget : float, default=0.3
@@ -104,8 +103,8 @@ def analyze_heterogeneity(
     rank-weighted effects; Chernozhukov et al. (2025), Econometrica 93(4), for groups. A part that
     cannot be had (a group with one arm, too few clusters for the permutations) is left out, and
     `notes` say why. Several tests are made: the test by permutation asks the one question whether
-    there is anything at all. With several repeats, tests rank the effects of the first; maps and
-    tables show the mean.
+    there is anything at all. With several repeats, rankings are tested one by one and the median
+    is taken; maps and tables show the mean effect.
 
     Examples
     --------
@@ -147,6 +146,20 @@ def check_learner(learner: Any) -> None:
         )
 
 
+def reads_chips(learner: Any) -> bool:
+    """Return whether an effect learner learns from chips.
+
+    Parameters
+    ----------
+    learner : EffectLearner
+
+    Returns
+    -------
+    bool
+    """
+    return "chips" in inspect.signature(learner.fit).parameters
+
+
 def check_budget(budget: float) -> None:
     """Refuse a budget that is no share.
 
@@ -177,6 +190,9 @@ def run_heterogeneity(
     settings = plan.options
     if not isinstance(settings, HeterogeneityOptions):
         raise TypeError(f"The plan needs HeterogeneityOptions; it has {type(settings).__name__}.")
+    learner = DRLearner() if learner is None else learner
+    if reads_chips(learner) and plan.source.chips is None:
+        raise TypeError(f"{type(learner).__name__} reads chips; `chips` is a table of embeddings.")
     rng = random_generator(plan.seed)
     seeds = [draw_seed(rng) for _ in range(10)]
     role = settings.role or ("both" if plan.study.propensity is None else "modifier")
@@ -185,20 +201,18 @@ def run_heterogeneity(
     one = Specification(name, joined, sees_chips=plan.source.learner is not None)
     nuisances = predict_nuisances([one], plan)[name]
     scores = form_scores(joined, nuisances, settings)
-    learner = _seeded(DRLearner() if learner is None else learner, seeds[0])
+    learner = _seeded(learner, seeds[0])
     effects = predict_effects(joined, learner, plan, name)
-    # units that trimming left out have no score to be evaluated with
-    ranked = effects if scores.n_units == joined.n_units else _kept(effects, scores)
     LOG.info("evaluating the effects")
-    work = _Evaluation(joined, scores, ranked, plan, settings)
+    work = _Evaluation(joined, scores, effects, plan, settings)
     groups = work.tried("groups by predicted effect", lambda: work.groups(seeds[1]))
     describing = _describing_columns(joined, plan, scores)
-    rule = treat_within_budget(scores, ranked, budget)
+    rule = treat_within_budget(scores, effects, budget)
     return HeterogeneityAnalysis(
         average=average_effect(scores, **plan.std_error),
         effects=effects,
-        autoc=rank_weighted_effect(scores, ranked, random_state=seeds[2]),
-        qini=rank_weighted_effect(scores, ranked, "QINI", random_state=seeds[2]),
+        autoc=rank_weighted_effect(scores, effects, random_state=seeds[2]),
+        qini=rank_weighted_effect(scores, effects, "QINI", random_state=seeds[2]),
         calibration=work.tried("calibration", work.calibration),
         groups=groups,
         comparison=work.tried(
@@ -243,18 +257,15 @@ def predict_effects(
     """
     folds, chips = plan.dealing.folds, plan.source.chips
     facts: list[Any] = []
-    takes_chips = "chips" in inspect.signature(learner.cross_predict).parameters
+    given = {"chips": chips} if reads_chips(learner) else {}
     if plan.steps.folder is not None:
         facts = [study_facts(study), [fold_facts(part) for part in folds], repr(learner)]
-        if takes_chips and chips is not None:
+        if given and chips is not None:
             facts.append(chips_digest(chips))
-    given = (study, chips) if takes_chips else (study,)
-    dealt = list(folds) if len(folds) > 1 else folds[0]
 
     def make() -> "pd.Series[float]":
-        options = {"n_repeats": len(folds)} if len(folds) > 1 else {}
         found: pd.Series[float] = learner.cross_predict(
-            *given, dealt, n_jobs=plan.options.n_jobs, **options
+            study, list(folds), n_jobs=plan.options.n_jobs, **given
         )
         return found
 
@@ -269,11 +280,6 @@ def _seeded(learner: Any, seed: int) -> Any:
     if "random_state" in settings and not isinstance(settings["random_state"], int):
         found.set_params(random_state=seed)
     return found
-
-
-def _kept(effects: "pd.Series[float]", scores: Scores) -> "pd.Series[float]":
-    """Return the effects of the units that have scores; each repeat keeps its origin."""
-    return with_repeats([run.loc[scores.units] for run in repeats_of(effects)])
 
 
 def _describing_columns(study: Study, plan: AnalysisPlan, scores: Scores) -> pd.DataFrame:
@@ -359,8 +365,6 @@ class _Evaluation:
         if "n_components" in plain.get_params(deep=False):
             plain.set_params(n_components=None)
         other = predict_effects(self.plan.study, plain, self.plan, "covariates")
-        if self.scores.n_units < self.study.n_units:
-            other = _kept(other, self.scores)
         names = ("the ranking with images", "the ranking by covariates alone")
         return compare_priorities(self.scores, self.effects, other, names=names, random_state=seed)
 

@@ -40,23 +40,23 @@ class HeterogeneityAnalysis:
         Conditional effects, each predicted by learners that did not see the unit.
     autoc, qini : TargetingResult
         How well these rank the units.
-    calibration : CalibrationTest, default=None
+    calibration : CalibrationTest or None
         None where the effects do not differ at all.
-    groups : GroupedEffects, default=None
+    groups : GroupedEffects or None
         Effects in groups by predicted effect.
-    comparison : GroupComparison, default=None
+    comparison : GroupComparison or None
         How the most and the least affected units differ.
-    image_test : ImageHeterogeneityTest, default=None
+    image_test : ImageHeterogeneityTest or None
         Whether effects vary with images at all.
-    split_sample : SplitSampleInference, default=None
+    split_sample : SplitSampleInference or None
         Medians over halvings, where they were asked for.
-    versus_covariates : PriorityComparison, default=None
+    versus_covariates : PriorityComparison or None
         Whether images rank better than covariates alone.
     policy : pandas.Series of shape (n_units,)
         Chance of treatment under the rule that spends the budget by predicted effect.
     policy_value : Estimate
         What this rule gains.
-    tree : LearnedPolicy, default=None
+    tree : LearnedPolicy or None
         A simple rule in words.
     study : Study
         Joined to the embeddings, if there are any.
@@ -171,8 +171,9 @@ class HeterogeneityAnalysis:
             for name, part in parts
             if part is not None
         ]
-        table = pd.concat(tables, ignore_index=True)
-        return table[["quantity", *_TIDY]]
+        table: pd.DataFrame = pd.concat(tables, ignore_index=True)
+        table.insert(0, "quantity", table.pop("quantity"))
+        return table
 
     def by_unit(self) -> pd.DataFrame:
         """Return predicted effect and chance of treatment of each unit, for maps and tables.

@@ -41,6 +41,9 @@ KEPT = "kept"
 _PACKAGES = ("terracausal", "numpy", "scipy", "pandas", "scikit-learn", "torch", "econml")
 
 
+_Section = ConfoundingSection | HeterogeneitySection
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What a run has written.
@@ -93,7 +96,7 @@ def check_run(path: Path) -> str:
     configuration = read_configuration(path)
     if isinstance(configuration.analysis, ChoicesSection):
         return check_choices(configuration, path.absolute().parent)
-    plan = _plan(configuration, path.absolute().parent, keep=None)
+    plan = _plan(configuration, configuration.analysis, path.absolute().parent, None)
     parts = [
         plan.study.describe(),
         f"Images enter through {plan.source.describe()}",
@@ -130,19 +133,7 @@ def run_file(path: Path, *, overwrite: bool = False) -> RunResult:
     folder.mkdir(parents=True, exist_ok=True)
     with diary(folder / DIARY):
         LOG.info("%s, seed %d", _versions(), configuration.analysis.seed)
-        section = configuration.analysis
-        if isinstance(section, ChoicesSection):
-            check_choices(configuration, base)
-            write_file(folder / COPY, text.encode("utf-8"))
-            report, tables, summary = run_choices(configuration, base, folder / KEPT)
-        else:
-            plan = _plan(configuration, base, keep=folder / KEPT)
-            # from here on the folder belongs to this configuration
-            write_file(folder / COPY, text.encode("utf-8"))
-            if isinstance(section, ConfoundingSection):
-                report, tables, summary = _run_confounding(plan, section)
-            else:
-                report, tables, summary = _run_heterogeneity(plan, section)
+        report, tables, summary = _answer(configuration, base, folder, text)
         for name, table in tables.items():
             write_file(folder / name, table.to_csv(index=False).encode("utf-8"))
         report.to_html(folder / PAGE)
@@ -187,9 +178,10 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
                 yield f"[{section}] {key} ({old.get(key)!r} there, {new.get(key)!r} here)"
 
 
-def _plan(configuration: Configuration, base: Path, keep: Path | None) -> AnalysisPlan:
+def _plan(
+    configuration: Configuration, section: _Section, base: Path, keep: Path | None
+) -> AnalysisPlan:
     """Load the data and check everything."""
-    section = configuration.analysis
     rng = random_generator(section.seed)
     seed, encoder = draw_seed(rng), None
     if configuration.encoder is not None:
@@ -210,9 +202,7 @@ def _plan(configuration: Configuration, base: Path, keep: Path | None) -> Analys
     )
 
 
-def _options_of(
-    section: ConfoundingSection | HeterogeneitySection, keep: Path | None
-) -> FitOptions:
+def _options_of(section: _Section, keep: Path | None) -> FitOptions:
     """Return the options of the kind of analysis; its learner and budget are checked as well."""
     kind: type[FitOptions] = FitOptions
     if isinstance(section, HeterogeneitySection):
@@ -224,6 +214,20 @@ def _options_of(
 
 
 _Answer = tuple[Report, dict[str, pd.DataFrame], str]
+
+
+def _answer(configuration: Configuration, base: Path, folder: Path, text: str) -> _Answer:
+    """Run the analysis; once its input is checked, the folder belongs to this configuration."""
+    section = configuration.analysis
+    if isinstance(section, ChoicesSection):
+        check_choices(configuration, base)
+        write_file(folder / COPY, text.encode("utf-8"))
+        return run_choices(configuration, base, folder / KEPT)
+    plan = _plan(configuration, section, base, folder / KEPT)
+    write_file(folder / COPY, text.encode("utf-8"))
+    if isinstance(section, ConfoundingSection):
+        return _run_confounding(plan, section)
+    return _run_heterogeneity(plan, section)
 
 
 def _run_confounding(plan: AnalysisPlan, section: ConfoundingSection) -> _Answer:

@@ -16,6 +16,7 @@ from terracausal._foundation.errors import AlignmentError, BandError, LeakageErr
 from terracausal.encoders.networks import KernelMaxNetwork, TrainingSettings
 from terracausal.imagery import Chips
 from terracausal.mixtures import EffectMixture, MixtureNetworks, choose_components
+from terracausal.mixtures.mean_field import MeanField
 from terracausal.mixtures.network_training import site_loss
 from terracausal.mixtures.preparing import prepare
 from terracausal.study import Study
@@ -70,12 +71,13 @@ def test_the_loss_is_the_density_with_the_outputs_as_parameters(two_types, rng):
     point = torch.tensor(rng.normal(size=density.n_parameters))
     logits = density._image @ density.part(point[None], "membership")[0].T
     shift = torch.tensor(rng.normal(size=20))
-    outputs = torch.cat([logits, shift[:, None], point.expand(20, -1)], dim=1)
+    same = torch.cat([point, torch.tensor([30.0])]).expand(20, -1)
+    outputs = torch.cat([logits, shift[:, None], same], dim=1)
     codes = torch.tensor(rng.permutation(20)[:7])
     found = site_loss(density, outputs[codes], codes.float(), 10)
     moved = replace(table, outcome=table.outcome - shift.numpy()[table.site])
     other = make_density(design, moved)
-    wanted = -other.log_sites(point[None])[0, codes] - density.log_prior(point[None]) / 10
+    wanted = 3.0 - other.log_sites(point[None])[0, codes] - density.log_prior(point[None]) / 10
     np.testing.assert_allclose(found, wanted, rtol=1e-10)
 
 
@@ -149,7 +151,7 @@ def test_one_component_and_the_choice_read_chips_too(two_types, rng):
 
 
 def test_a_perceptron_bends_types_in_embeddings(rng):
-    n_sites, units = 200, 5
+    n_sites, units = 150, 5
     x = rng.normal(size=(n_sites, 2))
     # one type in a strip, the other on both sides of it: no line parts them
     chance = 1 / (1 + np.exp(-3 * (np.abs(x[:, 0]) - 0.7) * 2))
@@ -161,13 +163,40 @@ def test_a_perceptron_bends_types_in_embeddings(rng):
     embeddings = pd.DataFrame(x, columns=["e0", "e1"])
     study = Study(table, outcome="outcome", treatment="treated", site="site", propensity=0.5)
     study = study.join(embeddings, role="modifier")
-    bent = MixtureNetworks("mlp", training=TrainingSettings(learning_rate=0.03, n_epochs=15))
+    bent = MixtureNetworks("mlp", training=TrainingSettings(learning_rate=0.03, n_epochs=12))
     mixture = clone(QUICK).set_params(networks=bent, n_bootstrap=0).fit(study)
     line = clone(QUICK).set_params(networks=None, n_bootstrap=0).fit(study)
     found, straight = (
         roc_auc_score(kind, m.predict_proba(embeddings)["probability_2"]) for m in (mixture, line)
     )
     assert found > straight + 0.1
+
+
+# -- layers with a posterior -------------------------------------------------------------------
+
+
+def test_divergence_is_that_of_normals():
+    layer = MeanField(torch.nn.Linear(3, 2))
+    assert layer.divergence().item() == pytest.approx(0, abs=1e-6)
+    wanted = 0.0
+    with torch.no_grad():
+        for (_, mean), log_sd in zip(layer.network.named_parameters(), layer.log_sds, strict=True):
+            prior = torch.distributions.Normal(mean.clone(), torch.exp(log_sd))
+            mean += 0.1
+            log_sd -= 0.5
+            own = torch.distributions.Normal(mean, torch.exp(log_sd))
+            wanted += torch.distributions.kl_divergence(own, prior).sum().item()
+    assert layer.divergence().item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_layers_with_a_posterior_make_memberships_less_certain(world, fitted):
+    study, _, kind, chips = world
+    bayesian = clone(QUICK).set_params(networks=replace(NETWORKS, bayesian=True), n_bootstrap=0)
+    mixture = bayesian.fit(study, chips)
+    found = mixture.predict_proba(chips)
+    assert roc_auc_score(kind, found["probability_2"]) > 0.7
+    assert found["sd_2"].mean() > fitted.predict_proba(chips)["sd_2"].mean()
+    pd.testing.assert_frame_equal(found, mixture.predict_proba(chips))
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -198,7 +227,7 @@ def test_late_images_are_refused(world):
 
 
 def test_other_images_are_refused_at_prediction(world, fitted):
-    _, embeddings, _, chips = world
+    embeddings = world[1]
     other = chips_of(embeddings, np.random.default_rng(0), bands=("red", "swir"))
     with pytest.raises(BandError, match=r"bands 'red', 'nir'; these have 'red', 'swir'"):
         fitted.predict_proba(other)

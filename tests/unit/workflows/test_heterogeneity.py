@@ -159,17 +159,22 @@ def test_spatial_errors_and_embeddings_from_elsewhere(data):
 
 
 class ChipLearner(tc.DRLearner):
-    """An effect learner that looks at the chips."""
+    """An effect learner that reads the chips."""
 
-    def cross_predict(self, study, chips, folds=None, *, n_jobs=1):
-        assert chips.n_sites == study.n_sites
-        return super().cross_predict(study, folds, n_jobs=n_jobs)
+    def fit(self, study, chips):
+        assert chips.n_sites == 120
+        return super().fit(study)
+
+    def predict(self, table, chips):
+        return super().predict(table)
 
 
 def test_a_learner_of_chips_is_given_chips(data):
     learner = ChipLearner(Ridge(), LinearRegression(), use="embeddings")
     found = run(data.study.with_roles(covariates=()), data.chips, learner=learner)
     assert "ChipLearner" in origin_of(found.effects).learner
+    with pytest.raises(TypeError, match="ChipLearner reads chips"):
+        run(data.study, pd.DataFrame({"a": 0.0}, data.chips.keys), encoder=None, learner=learner)
 
 
 def test_finished_steps_are_not_done_again(data, tmp_path, monkeypatch):

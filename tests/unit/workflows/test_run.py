@@ -346,6 +346,13 @@ def test_encoders_inside_encoders():
         build_encoder("SequenceEncoder", {}, seed=3)
 
 
+def test_image_learners_by_name():
+    settings = {"network": "kernel_max", "training": {"n_epochs": 3}}
+    learner = build_encoder("ImageNuisanceLearner", settings, seed=3)
+    assert learner.training.n_epochs == 3
+    assert learner.random_state == 3
+
+
 def test_it_runs_as_a_program(folder):
     command = [sys.executable, "-m", "terracausal", "run", str(folder / "none.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

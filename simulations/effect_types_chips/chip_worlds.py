@@ -14,6 +14,7 @@ from terracausal.simulate import simulate_landscape
 
 SIZE_PX, WIDTH_PX = 32, 8
 LOGIT, SHIFT = 2.0, 0.5
+EFFECTS = (0.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,7 @@ def centre_surround(width_px: int) -> np.ndarray:
     return kernel / np.abs(kernel).sum()
 
 
-def draw_world(
-    rng: np.random.Generator, imagery: str, n_sites: int, units_per_site: int
-) -> World:
+def draw_world(rng: np.random.Generator, imagery: str, n_sites: int, units_per_site: int) -> World:
     """Cut chips at random; the type follows the strongest centre-surround response.
 
     ``logit = 2 u`` with u the standardised largest response in a chip; the standardised mean of a
@@ -66,11 +65,13 @@ def draw_world(
     site = np.repeat(np.arange(n_sites), units_per_site)
     treated = rng.integers(0, 2, len(site))
     shared = SHIFT * place + 0.3 * rng.normal(size=n_sites)
-    outcome = shared[site] + 2.0 * kind[site] * treated + rng.normal(size=len(site))
+    outcome = shared[site] + np.array(EFFECTS)[kind[site]] * treated + rng.normal(size=len(site))
     table = pd.DataFrame({"y": outcome, "w": treated, "site": site})
     study = tc.Study(table, outcome="y", treatment="w", site="site", propensity=0.5)
     array = pixels[:, None, None].astype(np.float32)
-    return World(study, tc.Chips.from_arrays(array, sites=range(n_sites), bands=["nir"]), kind, chance)
+    return World(
+        study, tc.Chips.from_arrays(array, sites=range(n_sites), bands=["nir"]), kind, chance
+    )
 
 
 def crops(rng: np.random.Generator, raster: np.ndarray, n_sites: int) -> np.ndarray:
