@@ -9,24 +9,27 @@ import terracausal as tc
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"
+CLIP = "clip_rsicd_embeddings.csv.gz"
 SEEDS = 20
-ENCODERS = ("band statistics", "random features", "CLIP-RSICD")
+ENCODERS = ("band statistics", "random features", "CLIP-RSICD", "district")
 LEARNERS = {"ridge": tc.DRLearner(), "forest": tc.CausalForest(n_trees=500)}
 
 
-def declare(root: Path, encoders: list[str], learners: list[str], n_seeds: int) -> tc.Choices:
+def declare(study: tc.Study, clip: Path, given: argparse.Namespace) -> tc.Choices:
     """Return the choices; the seed of the random features is fixed, as in any analysis."""
-    clip = root / "uganda_yop" / "clip_rsicd_embeddings.csv.gz"
+    district = study.table.groupby("site")["district"].first()
     known = {
         "band statistics": tc.BandStatisticsEncoder(),
         "random features": tc.RandomConvEncoder(n_features=512, random_state=0),
         "CLIP-RSICD": pd.read_csv(clip, index_col="site"),
+        # no image at all: what is left if an image only tells where a village lies
+        "district": pd.get_dummies(district, dtype=float),
     }
     return tc.Choices(
-        encoder={name: known[name] for name in encoders},
+        encoder={name: known[name] for name in given.encoder},
         components=(None, 50),
-        learner={name: LEARNERS[name] for name in learners},
-        n_seeds=n_seeds,
+        learner={name: LEARNERS[name] for name in given.learner},
+        n_seeds=given.seeds,
     )
 
 
@@ -44,7 +47,7 @@ def main() -> None:
     data = tc.load_dataset("uganda_yop", root=given.data)
     found = tc.compare_choices(
         data.study,
-        declare(given.data, given.encoder, given.learner, given.seeds),
+        declare(data.study, given.data / "uganda_yop" / CLIP, given),
         chips=data.chips,
         folder=given.kept,
         n_jobs=given.n_jobs,

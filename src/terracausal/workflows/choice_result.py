@@ -315,14 +315,14 @@ class ChoiceComparison(Diagnostic):
         from terracausal.plotting import plot_specification_curve
 
         table = self.ranking().dropna(subset="ratio")
-        varied = [name for name in _BY if len(table[name].drop_duplicates()) > 1] or ["metric"]
-        levels = {
+        known = {
             name: [level for level in self.cells[name].drop_duplicates() if level != NONE]
-            for name in varied
+            for name in _BY
         }
+        levels = {name: found for name, found in known.items() if len(found) > 1}
         return plot_specification_curve(
             table.drop(columns="estimate").rename(columns={"ratio": "estimate"}),
-            levels,
+            levels or {"metric": known["metric"]},
             ax=ax,
             ylabel="RATE ratio, mean over seeds",
         )
