@@ -1,6 +1,6 @@
 """An effect learner that encodes images itself, so that supervised encoders stay honest."""
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,13 @@ from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.cross_prediction import fold_masks
 from terracausal.effects.learner import EffectLearner, check_outcome_varies
 from terracausal.effects.origin import EffectOrigin, with_origin
-from terracausal.imagery import Chips
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.nuisance.fitting import seeded
 from terracausal.study import Study
 from terracausal.study.study import EmbeddingRole
+
+if TYPE_CHECKING:
+    from terracausal.imagery import Chips
 
 
 class EncodedLearner(EffectLearner):
@@ -85,7 +87,7 @@ class EncodedLearner(EffectLearner):
         self.n_folds = n_folds
         self.random_state = random_state
 
-    def fit(self, study: Study, chips: Chips) -> Self:  # type: ignore[override]
+    def fit(self, study: Study, chips: "Chips") -> Self:  # type: ignore[override]
         """Fit the encoder, then the learner.
 
         Parameters
@@ -132,7 +134,7 @@ class EncodedLearner(EffectLearner):
             table["weight"] = half.weight
         return table
 
-    def predict(self, table: pd.DataFrame | Study, chips: Chips) -> "pd.Series[float]":  # type: ignore[override]
+    def predict(self, table: pd.DataFrame | Study, chips: "Chips") -> "pd.Series[float]":  # type: ignore[override]
         """Predict the effect for each row from its covariates and the image of its site.
 
         Parameters
@@ -161,6 +163,6 @@ class EncodedLearner(EffectLearner):
         return with_origin(effects, EffectOrigin(repr(self), trained_on=self.units_))
 
 
-def _chips_of(chips: Chips, sites: "pd.Series[Any] | None") -> Chips:
+def _chips_of(chips: "Chips", sites: "pd.Series[Any] | None") -> "Chips":
     """Return the chips of the sites, which refuses sites that have none."""
     return chips if sites is None else chips.select(pd.Index(sites.unique()))

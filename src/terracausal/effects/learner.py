@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from inspect import signature
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,12 @@ from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import RoleError
 from terracausal.effects.cross_prediction import predict_folds, repeated_folds
 from terracausal.effects.origin import EffectOrigin, with_origin, with_repeats
-from terracausal.imagery import Chips
 from terracausal.nuisance.components import ColumnComponents, check_components
 from terracausal.study import Folds, Study
 from terracausal.study.features import EffectFeatures
+
+if TYPE_CHECKING:
+    from terracausal.imagery import Chips
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -101,7 +103,7 @@ class EffectLearner(BaseEstimator):
         study: Study,
         folds: Folds | Sequence[Folds] | None = None,
         *,
-        chips: Chips | None = None,
+        chips: "Chips | None" = None,
         n_repeats: int = 1,
         n_jobs: int = 1,
     ) -> "pd.Series[float]":
@@ -165,7 +167,7 @@ class EffectLearner(BaseEstimator):
 
 
 def _fit_predict(
-    learner: Any, study: Study, given: tuple[Chips, ...], train: Mask, test: Mask
+    learner: Any, study: Study, given: "tuple[Chips, ...]", train: Mask, test: Mask
 ) -> Floats:
     fitted = clone(learner).fit(study.subset(train), *given)
     return np.asarray(fitted.predict(study.table.loc[test], *given))
