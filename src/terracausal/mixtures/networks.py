@@ -36,7 +36,8 @@ _N_DRAWS = 10  # of each network with a posterior
 class MixtureNetworks:
     """How the networks of an `EffectMixture` are made and trained.
 
-    One network gives the log odds of the types, another the baseline; they share nothing.
+    One network gives the log odds of the types, another the baseline; they share nothing. Vectors of
+    several times of a site are averaged before the last layer.
 
     Parameters
     ----------
