@@ -19,7 +19,6 @@ from terracausal._foundation.randomness import draw_seed, random_generator
 from terracausal.mixtures.adjusting import residuals_of
 from terracausal.mixtures.design import SiteTable, embeddings_of, site_labels
 from terracausal.mixtures.effect_mixture import EffectMixture
-from terracausal.mixtures.networks import as_chips
 from terracausal.mixtures.preparing import MIN_SITES, check_support, prepare, train_on_images
 from terracausal.nuisance import cross_fit
 from terracausal.study import Folds, Study
@@ -88,7 +87,7 @@ class ComponentChoice:
                 if r.difference == 0
                 else f"{r.difference:.4f} to the best (std. error {r.difference_std_error:.4f})"
             )
-            if r.n_components > 1:
+            if int(str(r.n_components)) > 1:
                 words += f"; folds agree on types to {r.stability:.2f} (adjusted Rand index)"
             lines.append(
                 f"  K = {r.n_components:<7} log density {r.log_density:.4f} per site "
@@ -280,11 +279,8 @@ class _Search:
         images = self.chips.select(sites) if self.chips is not None else None
         if images is None:
             given = embeddings_of(unknown.canonical(), None).types
-            images = as_chips(networks.embedding, given)
-        tables = networks.describe(images)
-        types = sum(table.types for table in tables) / len(tables)
-        baseline = sum(table.baseline for table in tables) / len(tables)
-        return networks.out_of_fold, SiteTable(types, baseline)
+            images = networks.vectors(given)
+        return networks.out_of_fold, networks.describe_together(images)
 
     @cached_property
     def _residuals(self) -> pd.DataFrame | None:

@@ -117,7 +117,7 @@ class LeftCensored(Normal):
         """Return expected outcomes."""
         sd, floor = torch.exp(_required(noise.log_sd)), self._floor()
         z = (eta[0] - floor) / sd
-        above = sd * (z * torch.special.ndtr(z) + torch.exp(normal(z)))
+        above: Tensor = sd * (z * torch.special.ndtr(z) + torch.exp(normal(z)))
         return self.scale.centre + self.scale.spread * (floor + above)
 
     def draw(self, eta: list[Tensor], noise: Noise, generator: torch.Generator) -> Tensor:

@@ -61,7 +61,7 @@ class MeanField(nn.Module):
 
     def divergence(self) -> Tensor:
         """Return the Kullback-Leibler divergence of the posterior from the prior."""
-        total = self.log_sds[0].new_zeros(())
+        total = torch.zeros(())
         for number, ((_, mean), log_sd) in enumerate(
             zip(self.network.named_parameters(), self.log_sds, strict=True)
         ):
@@ -69,7 +69,8 @@ class MeanField(nn.Module):
             spread = self.get_buffer(f"spread_{number}")
             ratio = torch.exp(2 * log_sd) / spread**2
             away = ((mean - centre) / spread) ** 2
-            total = total + 0.5 * (ratio + away - 1 - torch.log(ratio)).sum()
+            own: Tensor = 0.5 * (ratio + away - 1 - torch.log(ratio)).sum()
+            total = total.to(own.device) + own
         return total
 
 

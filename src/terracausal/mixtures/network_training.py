@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -130,8 +131,9 @@ def train_site_networks(
     for label in track(labels, "training one network per fold"):
         inside = (folds != label).to_numpy()
         found, constant = _train(chips, table, density, inside, given, rng)
-        rows = outputs_of(found.network, chips.select(table.sites), given.settings.batch_size)
-        trained.append(found.network)
+        network = cast(TypeNetwork, found.network)
+        rows = outputs_of(network, chips.select(table.sites), given.settings.batch_size)
+        trained.append(network)
         outputs.append(rows)
         histories.append(
             {
@@ -178,7 +180,7 @@ def _train(
     start, speed = mode.parameters, _STEP / given.settings.learning_rate
     keys = table.sites[codes]
     used = chips.select(keys)
-    moments = tuple(torch.from_numpy(numbers) for numbers in band_moments(used))
+    mean, scale = (torch.from_numpy(numbers) for numbers in band_moments(used))
     values = pd.DataFrame({"site_number": codes.astype(float)}, index=keys)
     targets = UnitTargets(
         values,
@@ -189,9 +191,9 @@ def _train(
     def make() -> nn.Module:
         types = None
         if density.n_components > 1:
-            types = _network(given.network, chips.n_bands, density.n_components - 1, moments)
+            types = _network(given.network, chips.n_bands, density.n_components - 1, mean, scale)
         kind = given.network if given.baseline is None else given.baseline
-        baseline = _network(kind, chips.n_bands, 1, moments)
+        baseline = _network(kind, chips.n_bands, 1, mean, scale)
         return TypeNetwork(types, baseline, _apart(density, start), speed)
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -201,7 +203,7 @@ def _train(
         make, used, targets, loss, given.settings, device=given.device, random_state=draw_seed(rng)
     )
     if given.bayesian:
-        once, trained = replace(given.settings, n_restarts=1), found.network
+        once, trained = replace(given.settings, n_restarts=1), cast(TypeNetwork, found.network)
         found = train_network(
             lambda: copy.deepcopy(trained).with_posterior(),
             used, targets, loss, once, device=given.device, random_state=draw_seed(rng),
@@ -293,14 +295,14 @@ class Perceptron(nn.Module):
 
 
 def _network(
-    kind: object, n_bands: int, n_outputs: int, moments: tuple[Tensor, ...]
+    kind: object, n_bands: int, n_outputs: int, mean: Tensor, scale: Tensor
 ) -> networks.SiteNetwork:
     make = kind
     if isinstance(kind, str):
         make = Perceptron if kind == "mlp" else getattr(networks, NETWORKS[kind])
     if not callable(make):
         raise TypeError(f"a network must be a name or callable; got {kind!r}")
-    network = networks.SiteNetwork(make(n_bands), n_outputs, *moments)
+    network = networks.SiteNetwork(make(n_bands), n_outputs, mean, scale)
     # types start alike and the baseline flat: what is seen at first is noise
     nn.init.normal_(network.head.weight, std=0.01)
     nn.init.zeros_(network.head.bias)

@@ -36,7 +36,8 @@ _N_DRAWS = 10  # of each network with a posterior
 class MixtureNetworks:
     """How the networks of an `EffectMixture` are made and trained.
 
-    One network gives the log odds of the types, another the baseline; they share nothing.
+    One network gives the log odds of the types, another the baseline; they share nothing. Of
+    a site with several times, vectors are averaged before the last layer.
 
     Parameters
     ----------
@@ -159,6 +160,38 @@ class SiteNetworks:
                     other.types.loc[keys] = one.types.loc[keys]
                     other.baseline.loc[keys] = one.baseline.loc[keys]
         return [table for drawn in zip(*tables, strict=True) for table in drawn]
+
+    def describe_together(self, chips: Chips) -> SiteTable:
+        """Return the mean of what the networks say of chips.
+
+        Parameters
+        ----------
+        chips : Chips
+
+        Returns
+        -------
+        SiteTable
+        """
+        tables = self.describe(chips)
+        types, baseline = tables[0].types.copy(), tables[0].baseline.copy()
+        types[:] = np.mean([table.types.to_numpy() for table in tables], axis=0)
+        baseline[:] = np.mean([table.baseline.to_numpy() for table in tables], axis=0)
+        return SiteTable(types, baseline)
+
+    def vectors(self, embeddings: pd.DataFrame) -> Chips:
+        """Return embeddings as chips of one pixel, as the networks were trained on.
+
+        Parameters
+        ----------
+        embeddings : pandas.DataFrame of shape (n_sites, n_features)
+
+        Returns
+        -------
+        Chips
+        """
+        if self.embedding is None:
+            raise TypeError("These networks read chips; got a table of embeddings.")
+        return as_chips(self.embedding, embeddings)
 
 
 def site_table(outputs: Floats, order: NDArray[np.intp], keys: pd.Index) -> SiteTable:

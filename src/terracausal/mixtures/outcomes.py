@@ -126,7 +126,7 @@ def learn_scale(outcome: Floats, weight: Floats, family: str, name: str) -> Outc
     if family == "log_normal":
         _check_positive(outcome, name)
         return OutcomeScale(*_moments(np.log(outcome), weight), log=True)
-    if family == "zero_inflated":
+    if family == "zero_inflated" and floor is not None:
         above = outcome > floor
         logs = np.log(outcome[above] - floor)
         return OutcomeScale(*_moments(logs, weight[above]), floor, log=True)

@@ -110,11 +110,11 @@ def train_on_images(
 
     given = mixture.networks or MixtureNetworks()
     if given.reads_embeddings != (chips is None):
-        found = "no chips" if chips is None else f"chips of {chips.n_sites} sites"
+        got = "no chips" if chips is None else f"chips of {chips.n_sites} sites"
         raise RoleError(
             f"The network {given.network!r} reads "
             f"{'embeddings, fit(study)' if given.reads_embeddings else 'chips, fit(study, chips)'};"
-            f" got {found}."
+            f" got {got}."
         )
     grouped, embedding = study, None
     if chips is None:
@@ -164,7 +164,7 @@ def site_features(
         refuse_other_encoder(dict(images.attrs.get("encoder", {})), mixture.encoders_)
         if networks is None or networks.embedding is None:
             return images.index, [design.types.project(images)]
-        images = as_chips(networks.embedding, images)
+        images = networks.vectors(images)
     if networks is None:
         raise TypeError("chips were given to a mixture of embeddings")
     tables = networks.describe(images)
