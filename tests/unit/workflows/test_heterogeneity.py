@@ -31,7 +31,7 @@ def run(study, chips, **options):
 
 @pytest.fixture(scope="module")
 def data():
-    return tc.simulate_study("effect_modification", n_sites=120, size_px=8, random_state=1)
+    return tc.simulate_study("effect_modification", n_sites=80, size_px=8, random_state=1)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ class ChipLearner(tc.DRLearner):
     """An effect learner that reads the chips."""
 
     def fit(self, study, chips):
-        assert chips.n_sites == 120
+        assert chips.n_sites == 80
         return super().fit(study)
 
     def predict(self, table, chips):
