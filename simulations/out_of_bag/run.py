@@ -17,7 +17,7 @@ import terracausal as tc
 from terracausal.evaluation import CalibrationTest
 
 ENTROPY = 90413755128834096151207743388120457631
-REPLICATIONS = 400
+REPLICATIONS = 200
 EFFECT = 0.5
 N_CLUSTERS, N_UNITS, N_FEATURES = 100, 600, 5
 

@@ -17,7 +17,7 @@ from terracausal.evaluation.priorities import (
     check_outcome_varies,
     read_repeats,
 )
-from terracausal.evaluation.rates import Target, check_target
+from terracausal.evaluation.rates import Draws, Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
 from terracausal.evaluation.result import Diagnostic
 from terracausal.evaluation.targeting import curve_fractions
@@ -231,7 +231,7 @@ def compare_priorities(
     )
 
 
-def _widened_rates(pairs: list[tuple[Scores, Priority]], draws: Floats, target: Target) -> Floats:
+def _widened_rates(pairs: list[tuple[Scores, Priority]], draws: Draws, target: Target) -> Floats:
     """Return RATEs by repeat and draw, those of half-samples drawn apart by the widening."""
     rates, _ = rates_by_repeat(pairs, draws, target, np.ones(1))
     mean = rates[:, 1:].mean(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ priority share their mean score. Conventions are those of grf 2.6.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,16 +81,28 @@ def check_target(target: Target) -> str:
     return "weighted" if name == "<lambda>" else str(name)
 
 
+class Draws(NamedTuple):
+    """Sets of clusters, of which all units are used with their weight.
+
+    `drawn` has the shape (n_draws, n_clusters); `cluster`, codes from 0, and `weight` have
+    (n_units,). Weights of all draws at once would be a hundred times larger.
+    """
+
+    drawn: NDArray[np.bool_]
+    cluster: NDArray[np.int64]
+    weight: Floats
+
+
 def rate_and_curve(
-    ranking: Ranking, weight: Floats, target: Target, fractions: Floats
+    ranking: Ranking, draws: Draws, target: Target, fractions: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the RATE and the targeting curve, for many sets of unit weights at once.
+    """Return the RATE and the targeting curve of each draw.
 
     Parameters
     ----------
     ranking : Ranking
-    weight : ndarray of shape (n_draws, n_units)
-        Unit weights in the original order of units; 0 leaves a unit out.
+    draws : Draws
+        With units in the order that they had before they were ranked.
     target : {"AUTOC", "QINI"} or callable
         A function of shares in (0, 1] says how much the curve counts at each.
     fractions : ndarray of shape (n_fractions,)
@@ -101,17 +113,19 @@ def rate_and_curve(
     rate : ndarray of shape (n_draws,)
     curve : ndarray of shape (n_draws, n_fractions)
     """
+    cluster, weight = draws.cluster[ranking.order], draws.weight[ranking.order]
     parts = []
-    rows = max(1, _CELLS_AT_ONCE // max(1, weight.shape[1]))
-    for start in range(0, len(weight), rows):
-        parts.append(_rate_block(ranking, weight[start : start + rows], target, fractions))
+    rows = max(1, _CELLS_AT_ONCE // max(1, len(weight)))
+    for start in range(0, len(draws.drawn), rows):
+        v = draws.drawn[start : start + rows, cluster] * weight
+        parts.append(_rate_block(ranking, v, target, fractions))
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def _rate_block(
-    ranking: Ranking, weight: Floats, target: Target, fractions: Floats
+    ranking: Ranking, v: Floats, target: Target, fractions: Floats
 ) -> tuple[Floats, Floats]:
-    v = weight[:, ranking.order]
+    """Return RATEs and curves for weights of shape (n_draws, n_units), in the order of ranking."""
     everyone, excess = _mass_and_excess(ranking, v)
     mass, total = np.cumsum(v, axis=1), np.cumsum(excess, axis=1)
     # before the first unit with weight there is no top share; its weight below is 0
@@ -160,29 +174,24 @@ def _mass_and_excess(ranking: Ranking, v: Floats) -> tuple[Floats, Floats]:
     return everyone, v * np.repeat(excess, np.diff(np.r_[starts, v.shape[1]]), axis=1)
 
 
-def half_sample_weights(
-    cluster: NDArray[np.int64], n_draws: int, rng: np.random.Generator
-) -> Floats:
+def draw_halves(n_clusters: int, n_draws: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw half of the clusters without replacement, many times.
 
     Parameters
     ----------
-    cluster : ndarray of shape (n_units,)
-        Codes from 0 to n_clusters - 1.
+    n_clusters : int
     n_draws : int
     rng : numpy.random.Generator
 
     Returns
     -------
-    ndarray of shape (n_draws, n_units)
-        1 for units of drawn clusters, 0 for the others.
+    ndarray of shape (n_draws, n_clusters)
     """
-    n_clusters = int(cluster.max()) + 1
     half = n_clusters // 2
-    drawn = np.zeros((n_draws, n_clusters))
+    drawn = np.zeros((n_draws, n_clusters), dtype=np.bool_)
     for own in drawn:
-        own[np.argpartition(rng.random(n_clusters), half)[:half]] = 1.0
-    return drawn[:, cluster]
+        own[np.argpartition(rng.random(n_clusters), half)[:half]] = True
+    return drawn
 
 
 def rank_within_folds(priority: Floats, fold: NDArray[np.int64], weight: Floats) -> Floats:

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.evaluation.priorities import Priority
-from terracausal.evaluation.rates import Ranking, Target, half_sample_weights, rate_and_curve
+from terracausal.evaluation.rates import Draws, Ranking, Target, draw_halves, rate_and_curve
 from terracausal.nuisance import Scores
 
 Floats = NDArray[np.floating[Any]]
 
 
-def half_samples(scores: Scores, n_bootstrap: int, random_state: RandomState) -> Floats:
-    """Return unit weights: first those of all units, then those of halves of the clusters.
+def half_samples(scores: Scores, n_bootstrap: int, random_state: RandomState) -> Draws:
+    """Return draws of clusters: first all of them, then halves.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def half_samples(scores: Scores, n_bootstrap: int, random_state: RandomState) ->
 
     Returns
     -------
-    ndarray of shape (1 + n_bootstrap, n_units)
-        Units in canonical order.
+    Draws
+        `drawn` has the shape (1 + n_bootstrap, n_clusters); units are in canonical order.
 
     Raises
     ------
@@ -40,14 +40,15 @@ def half_samples(scores: Scores, n_bootstrap: int, random_state: RandomState) ->
         codes = pd.factorize(scores.frame.cluster.iloc[order])[0].astype(np.int64)
     if codes.max() < 1:
         raise RoleError("Half-samples need at least 2 clusters; the scores have 1.")
-    halves = half_sample_weights(codes, n_bootstrap, random_generator(random_state)) * v
-    if (halves.sum(axis=1) == 0).any():
+    weighty = np.bincount(codes, weights=v) > 0
+    halves = draw_halves(len(weighty), n_bootstrap, random_generator(random_state))
+    if not halves[:, weighty].any(axis=1).all():
         raise RoleError("A half-sample had no unit with weight; too few clusters have any.")
-    return np.concatenate([v[None, :], halves])
+    return Draws(np.concatenate([np.ones_like(halves[:1]), halves]), codes, v)
 
 
 def rates_by_repeat(
-    pairs: list[tuple[Scores, Priority]], draws: Floats, target: Target, grid: Floats
+    pairs: list[tuple[Scores, Priority]], draws: Draws, target: Target, grid: Floats
 ) -> tuple[Floats, Floats]:
     """Return RATEs and curves for all unit weights and all repeats.
 
@@ -55,7 +56,7 @@ def rates_by_repeat(
     ----------
     pairs : list of (Scores, Priority)
         From `read_repeats`.
-    draws : ndarray of shape (n_draws, n_units)
+    draws : Draws
         From `half_samples` of the first scores.
     target : {"AUTOC", "QINI"} or callable
     grid : ndarray of shape (n_fractions,)

@@ -13,7 +13,7 @@ import terracausal as tc
 from terracausal._foundation.errors import LeakageError, RoleError
 from terracausal.effects.origin import EffectOrigin, with_origin
 from terracausal.evaluation import rank_weighted_effect
-from terracausal.evaluation.rates import half_sample_weights
+from terracausal.evaluation.rates import draw_halves
 from terracausal.nuisance import Scores
 
 FRACTIONS = (0.05, 0.1, 0.33, 0.5, 0.9, 1.0)
@@ -89,23 +89,20 @@ def test_std_error_against_a_loop_over_the_same_half_samples(score, rng):
     found = rank_weighted_effect(
         scores_of(score, cluster=cluster), priority, n_bootstrap=20, random_state=7
     )
-    draws = half_sample_weights(cluster, 20, np.random.default_rng(7))
-    rates = [loop_rate(score, priority, draw, "AUTOC") for draw in draws]
+    draws = draw_halves(12, 20, np.random.default_rng(7)).astype(float)
+    rates = [loop_rate(score, priority, draw[cluster], "AUTOC") for draw in draws]
     assert found.std_error[0] == pytest.approx(np.std(rates, ddof=1), rel=1e-10)
 
 
 @pytest.mark.parametrize("n_clusters", [2, 7, 12])
-def test_half_samples_hold_whole_clusters(rng, n_clusters):
-    cluster = np.r_[np.arange(n_clusters), rng.integers(0, n_clusters, 40)]
-    draws = half_sample_weights(cluster, 50, rng)
-    for draw in draws:
-        drawn = [set(draw[cluster == g]) for g in range(n_clusters)]
-        assert all(len(values) == 1 for values in drawn)
-        assert sum(values == {1.0} for values in drawn) == n_clusters // 2
+def test_half_samples_are_halves(rng, n_clusters):
+    draws = draw_halves(n_clusters, 50, rng)
+    assert draws.shape == (50, n_clusters)
+    assert (draws.sum(axis=1) == n_clusters // 2).all()
     # each cluster has the same chance; 6 SE of a share over 50 draws
-    share = np.array([draws[:, g].mean() for g in range(n_clusters)])
     expected = n_clusters // 2 / n_clusters
-    assert np.abs(share - expected).max() < 6 * sqrt(expected * (1 - expected) / 50)
+    error = sqrt(expected * (1 - expected) / 50)
+    assert np.abs(draws.mean(axis=0) - expected).max() < 6 * error
 
 
 @pytest.mark.parametrize("target", ["AUTOC", "QINI"])
