@@ -292,7 +292,8 @@ def _describing_columns(study: Study, plan: AnalysisPlan, scores: Scores) -> pd.
     if plan.source.chips is not None and statistics is None:
         statistics = plan.source.embeddings(plan.steps)
     if statistics is not None:
-        parts.append(statistics.loc[study.sites].set_axis(study.units, axis=0))
+        # a study that images were joined to has sites
+        parts.append(statistics.reindex(pd.Index(study.sites)).set_axis(study.units, axis=0))
     elif study.embedding_columns:
         parts.append(study.features("effect", use="embeddings").iloc[:, :20])
     if study.coordinates is not None:
