@@ -204,7 +204,7 @@ class CausalForest(EffectLearner):
         from terracausal.effects.honest_trees import Rules, Sample
 
         if task == "propensity" and study.propensity is not None:
-            return study.propensity.to_numpy(dtype=np.float64)
+            return np.asarray(study.propensity, dtype=np.float64)
         target = study.outcome if task == "outcome" else study.treatment
         values = np.asarray(target, dtype=np.float64)
         features = study.features(task)
