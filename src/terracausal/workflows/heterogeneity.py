@@ -291,11 +291,8 @@ def _describing_columns(study: Study, plan: AnalysisPlan, scores: Scores) -> pd.
     statistics = plan.source.statistics()
     if plan.source.chips is not None and statistics is None:
         statistics = plan.source.embeddings(plan.steps)
-    if statistics is not None:
-        # a study that images were joined to has sites
-        parts.append(
-            statistics.reindex(pd.Index(np.asarray(study.sites))).set_axis(study.units, axis=0)
-        )
+    if statistics is not None and study.sites is not None:
+        parts.append(statistics.reindex(pd.Index(study.sites)).set_axis(study.units, axis=0))
     elif study.embedding_columns:
         parts.append(study.features("effect", use="embeddings").iloc[:, :20])
     if study.coordinates is not None:
