@@ -29,7 +29,7 @@ from terracausal.study import Study
 if TYPE_CHECKING:
     from terracausal.nuisance.image_learner import ImageNuisanceLearner
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 class ReadsImages(Protocol):
