@@ -336,9 +336,11 @@ class _Evaluation:
     def image_test(self, seed: int) -> Any:
         if not self.settings.n_permutations or not self.study.embedding_columns:
             return None
+        # where the design fixes the propensity, scores made without the images make the test exact
+        is_exact = self.study.propensity is not None and self.scores.n_units == self.study.n_units
         return image_heterogeneity_test(
             self.study,
-            self.scores,
+            None if is_exact else self.scores,
             n_permutations=self.settings.n_permutations,
             random_state=seed,
         )
