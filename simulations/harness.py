@@ -5,6 +5,7 @@ A claim's `run.py` draws one world per replication and appends its rows; `tables
 
 import argparse
 import csv
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,10 +84,13 @@ def main(draw: Draw, entropy: int, folder: Path, replications: int) -> None:
     seeds = replication_seeds(entropy, given.replications)
     done = check_rows(given.out, seeds)
     left = [number for number in range(given.replications) if number not in done]
+    # workers import this module by name
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     run = Parallel(n_jobs=given.n_jobs, return_as="generator")(
         delayed(_replicate)(draw, number, seeds[number]) for number in left
     )
-    fresh = not given.out.exists()
+    fresh = is_empty(given.out)
     with given.out.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if fresh:
@@ -102,9 +106,14 @@ def _replicate(draw: Draw, number: int, seed: int) -> list[Row]:
     return [{"replication": number, "seed": seed, **found} for found in draw(rng)]
 
 
+def is_empty(out: Path) -> bool:
+    """Return whether there is no file, or one of a run that was killed before its first row."""
+    return not out.exists() or out.stat().st_size == 0
+
+
 def check_rows(out: Path, seeds: list[int]) -> set[int]:
     """Return the replications that a file has, if they were drawn with these seeds."""
-    if not out.exists():
+    if is_empty(out):
         return set()
     found = pd.read_csv(out, usecols=["replication", "seed"]).drop_duplicates()
     for number, seed in found.itertuples(index=False):

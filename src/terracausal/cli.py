@@ -1,5 +1,9 @@
-"""The command line: `terracausal demo`, `terracausal doctor`, `terracausal --version`."""
+"""The command line: `terracausal run`, `init`, `demo`, `doctor` and `--version`."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +61,70 @@ def doctor() -> None:
         typer.echo(f"\n{len(failed)} checks failed: {', '.join(failed)}", err=True)
         raise typer.Exit(code=1)
     typer.echo("\nAll checks passed.")
+
+
+@app.command()
+def init() -> None:
+    """Print a configuration with comments: terracausal init > analysis.toml."""
+    from terracausal.workflows.running import template
+
+    typer.echo(template(), nl=False)
+
+
+@app.command()
+def run(
+    configuration: Annotated[Path, typer.Argument(help="The file that describes the analysis.")],
+    check: Annotated[bool, typer.Option("--check", help="Check everything, run nothing.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of another configuration.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    """Run the analysis of a file, or go on where it was stopped."""
+    with _told_in_one_paragraph(debug), _progress_on_screen():
+        from terracausal.workflows.running import check_run, run_file
+
+        if check:
+            typer.echo(check_run(configuration))
+            typer.echo("\nThe configuration and the data can be used; nothing was run.")
+            return
+        found = run_file(configuration, overwrite=overwrite)
+        typer.echo(found.summary)
+        typer.echo(f"\nWritten to {found.folder}: {', '.join(found.files)}")
+
+
+@contextmanager
+def _told_in_one_paragraph(debug: bool) -> Iterator[None]:
+    """Turn an error into one paragraph and exit code 2, unless its origin is asked for."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        notes = " ".join(f"({note})" for note in getattr(error, "__notes__", ()))
+        expected = isinstance(error, ValueError | TypeError | OSError | ImportError)
+        hint = "" if expected else " Run again with --debug to see where it happened."
+        words = " ".join(f"{error} {notes}".split())
+        typer.echo(f"Error ({type(error).__name__}): {words}{hint}", err=True)
+        raise typer.Exit(code=2) from None
+
+
+@contextmanager
+def _progress_on_screen() -> Iterator[None]:
+    """Show steps on standard error while they run, and warnings without their source lines."""
+    log = logging.getLogger("terracausal.workflows")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    shown = warnings.formatwarning
+    warnings.formatwarning = lambda text, kind, *_, **__: f"Warning ({kind.__name__}): {text}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
+        log.removeHandler(handler)
 
 
 def main() -> None:

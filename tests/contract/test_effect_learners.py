@@ -8,21 +8,50 @@ import pytest
 from scipy import stats
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError
-from terracausal.effects import CausalForest, DRLearner, origin_of
+from terracausal.effects import (
+    CausalForest,
+    DRLearner,
+    LinearDRLearner,
+    RLearner,
+    SLearner,
+    TLearner,
+    TunedEffectLearner,
+    XLearner,
+    origin_of,
+)
 from terracausal.evaluation import rank_weighted_effect
 from terracausal.nuisance import Scores
 from terracausal.study import Folds, Study
 
-LEARNERS = [
-    DRLearner(random_state=0),
-    DRLearner(effect_learner=LinearRegression(), n_folds=2, random_state=1),
-    CausalForest(n_trees=20, n_folds=2, random_state=0),
-]
-every_learner = pytest.mark.parametrize("learner", LEARNERS, ids=["ridge", "linear", "forest"])
-EXACT = LEARNERS[:2]
+LEARNERS = {
+    "dr": DRLearner(n_folds=3, random_state=0),
+    "dr with least squares": DRLearner(LinearRegression(), n_folds=2, random_state=1),
+    "linear dr": LinearDRLearner(n_folds=2, random_state=0),
+    "r": RLearner(n_folds=2, random_state=0),
+    "s": SLearner(random_state=0),
+    "t": TLearner(random_state=0),
+    "x": XLearner(n_folds=2, random_state=0),
+    "tuned": TunedEffectLearner({"T": TLearner(), "S": SLearner()}, n_folds=2, random_state=0),
+    "forest": CausalForest(n_trees=20, random_state=0),
+}
+EXACT = {name: learner for name, learner in LEARNERS.items() if name != "forest"}
+# S and T learn outcomes at once where the propensity is known; few clusters are too few for least
+# squares before there are any folds
+INNER_FOLDS = {k: v for k, v in LEARNERS.items() if k not in ("s", "t", "linear dr")}
+# the candidates of a tuned learner have features of their own
+WITH_FEATURES = {k: v for k, v in LEARNERS.items() if k != "tuned"}
+REDUCING = {k: v for k, v in EXACT.items() if k not in ("dr with least squares", "tuned")}
+
+
+def each(learners):
+    return pytest.mark.parametrize("learner", learners.values(), ids=learners)
+
+
+every_learner = each(LEARNERS)
 
 
 def make_table(rng, n=240, effect=lambda x: 1 + x, noise=0.5):
@@ -55,7 +84,8 @@ def test_scikit_learn_habits(learner, study):
     assert repr(fresh) == repr(learner)
     assert set(fresh.get_params()) == set(learner.get_params())
     assert type(learner).__name__ in repr(learner)
-    assert fresh.set_params(n_folds=3).n_folds == 3
+    name, value = ("use", "covariates") if hasattr(fresh, "use") else ("n_folds", 3)
+    assert getattr(fresh.set_params(**{name: value}), name) == value
     assert fresh.fit(study) is fresh
     learned = {name for name in vars(fresh) if name not in fresh.get_params(deep=False)}
     assert all(name.endswith("_") for name in learned)
@@ -114,11 +144,15 @@ def test_unfitted(learner, table):
 def test_without_features(learner, table):
     with pytest.raises(RoleError, match=r"needs at least one feature; the study has 0 covariates"):
         clone(learner).fit(study_of(table, covariates=[]))
+
+
+@each(WITH_FEATURES)
+def test_without_features_in_use(learner, table):
     with pytest.raises(RoleError, match=r"use='embeddings' keeps none"):
         clone(learner).set_params(use="embeddings").fit(study_of(table))
 
 
-@every_learner
+@each(WITH_FEATURES)
 def test_unknown_use(learner, study):
     with pytest.raises(ValueError, match=r"`use` must be .* got 'pixels'"):
         clone(learner).set_params(use="pixels").fit(study)
@@ -144,15 +178,18 @@ def test_same_seed_same_numbers_and_rows_in_any_order(learner, study, table, rng
     np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
-@every_learner
+@each({name: LEARNERS[name] for name in ("t", "forest")})
 def test_n_jobs_does_not_matter(learner, study):
     folds = study.folds(2, random_state=0)
     one, two = (clone(learner).cross_predict(study, folds, n_jobs=n) for n in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("learner", EXACT, ids=["ridge", "linear"])
-@pytest.mark.parametrize("propensity", [0.5, None])
+@pytest.mark.parametrize(
+    ("learner", "propensity"),
+    [*((learner, 0.5) for learner in EXACT.values()), (LEARNERS["x"], None)],
+    ids=[*EXACT, "x with an estimated propensity"],
+)
 def test_shift_and_scale_of_the_outcome(learner, table, propensity):
     one = study_of(table, propensity=propensity)
     other = study_of(table.assign(y=30 - 4 * table["y"]), propensity=propensity)
@@ -161,13 +198,43 @@ def test_shift_and_scale_of_the_outcome(learner, table, propensity):
     np.testing.assert_allclose(-4 * found[0], found[1], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("learner", EXACT, ids=["ridge", "linear"])
+@each(EXACT)
 def test_swapped_arms(learner, table):
     one, other = study_of(table), study_of(table.assign(w=1 - table["w"]))
     folds = one.folds(2, random_state=0)
     # both arms draw the same inner folds, as their deal looks at both arms alike
     found = [clone(learner).cross_predict(s, folds) for s in (one, other)]
-    assert np.corrcoef(found[0], found[1])[0, 1] < -0.9
+    np.testing.assert_allclose(found[0], -found[1], rtol=1e-7, atol=1e-9)
+
+
+@each(EXACT)
+def test_everybody_twice_in_the_same_cluster(learner, table):
+    twice = pd.concat([table, table.set_axis(table.index + "b")])
+    one, other = (clone(learner).fit(study_of(t)).predict(table) for t in (table, twice))
+    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [SLearner, TLearner])
+def test_a_weight_of_two_is_the_unit_twice(kind, table):
+    table["v"] = np.where(np.arange(240) % 5 == 0, 2.0, 1.0)
+    double = table[table["v"] == 2]
+    twice = pd.concat([table, double.set_axis(double.index + "b")]).assign(v=1.0)
+    learner = kind(outcome_learner=LinearRegression())
+    one, other = (
+        clone(learner).fit(study_of(t, weight="v")).predict(table) for t in (table, twice)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [SLearner, TLearner])
+def test_a_weight_of_zero_is_no_unit(kind, table):
+    table["v"] = np.where(np.arange(240) % 5 == 0, 0.0, 1.0)
+    learner = kind(outcome_learner=LinearRegression())
+    one, other = (
+        clone(learner).fit(study_of(t, weight="v")).predict(table)
+        for t in (table, table[table["v"] == 1])
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 @every_learner
@@ -219,12 +286,14 @@ def test_folds_that_split_clusters_are_refused(learner, study, table):
         clone(learner).cross_predict(parishes, folds)
 
 
-@every_learner
+@each(INNER_FOLDS)
 def test_errors_name_the_fold(learner, table):
-    # 4 sites: without a fold 2 are left, too few for the inner folds
+    # 4 sites: without a fold 2 are left, too few for the inner folds, or the halves of a forest
     study = study_of(table.assign(site=np.arange(240) // 60))
-    fresh = clone(learner).set_params(n_folds=4)
-    with pytest.raises(RoleError, match=r"found 2 clusters for 4 folds") as caught:
+    fresh = clone(learner)
+    if "n_folds" in fresh.get_params():
+        fresh.set_params(n_folds=4)
+    with pytest.raises(RoleError, match=r"found 2 clusters") as caught:
         fresh.cross_predict(study, study.folds(2, random_state=0))
     assert any("while cross-predicting fold 0 with" in note for note in caught.value.__notes__)
 
@@ -282,3 +351,99 @@ def test_estimated_propensities(learner, table):
     study = study_of(table, propensity=None)
     found = clone(learner).cross_predict(study, study.folds(2, random_state=0))
     assert np.isfinite(found).all()
+
+
+@every_learner
+def test_an_outcome_of_one_value(learner, table):
+    study = study_of(table.assign(y=3.0))
+    with pytest.raises(RoleError, match=r"'y' must vary.* it is 3 for all 240 units"):
+        clone(learner).fit(study)
+
+
+@every_learner
+def test_a_fold_without_one_arm(learner, study, table):
+    # all treated units are held out together
+    labels = pd.Series((table["w"] == 1).astype(int), index=study.units)
+    folds = Folds(labels, pd.DataFrame({"fold": [0, 1]}))
+    single = study_of(table, site=None)
+    with pytest.raises(RoleError, match=r"without fold 0 there are 120 treated and 0 control"):
+        clone(learner).cross_predict(single, folds)
+
+
+PARTS = [
+    (name, part)
+    for name, learner in LEARNERS.items()
+    for part in learner.get_params(deep=False)
+    if part.endswith("_learner")
+]
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS)
+def test_parts_that_cannot_be_used(name, part, table):
+    # an estimated propensity, so that every part has work; strata, so that S and T need it
+    study = study_of(table.assign(s=np.arange(240) % 2), propensity=None, strata="s")
+    for bad, message in (
+        (StandardScaler(), f"`{part}` must be a .*; StandardScaler has no predict"),
+        (LinearRegression, f"`{part}` must be a learner; got the class LinearRegression"),
+    ):
+        learner = clone(LEARNERS[name]).set_params(**{part: None})
+        setattr(learner, part, bad)
+        with pytest.raises(TypeError, match=message):
+            learner.fit(study)
+    learner = clone(LEARNERS[name]).set_params(**{part: "oracle"})
+    with pytest.raises(ValueError, match=f"`{part}` must be one of .* got 'oracle'"):
+        learner.fit(study)
+
+
+class NanRegressor(LinearRegression):
+    """Forgets some of its predictions."""
+
+    def predict(self, X):
+        found = super().predict(X)
+        found[:3] = np.nan
+        return found
+
+
+@pytest.mark.parametrize(("name", "part"), [(n, p) for n, p in PARTS if p != "propensity_learner"])
+def test_nan_predictions_name_the_fold(name, part, study):
+    learner = clone(LEARNERS[name]).set_params(**{part: NanRegressor()})
+    with pytest.raises(ValueError, match=r"must be finite; 3 of \d+ from NanRegressor") as caught:
+        learner.cross_predict(study, study.folds(2, random_state=0))
+    assert any("while cross-predicting fold 0 with" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("kind", [DRLearner, RLearner, XLearner])
+def test_an_effect_learner_is_a_regressor(kind, study):
+    with pytest.raises(ValueError, match=r"must be a regressor.* LogisticRegression"):
+        kind(effect_learner=LogisticRegression()).fit(study)
+
+
+@each(REDUCING)
+def test_components_of_embeddings(learner, table, rng):
+    embeddings = pd.DataFrame(rng.normal(size=(80, 30)) @ rng.normal(size=(30, 30))).add_prefix("e")
+    study = study_of(table).join(embeddings, "modifier")
+    reduced = clone(learner).set_params(n_components=3).fit(study)
+    assert reduced.components_.transform(study.features("effect")).shape == (240, 5)
+    assert np.isfinite(reduced.predict(study)).all()
+    with pytest.raises(RoleError, match=r"the study has none"):
+        clone(learner).set_params(n_components=3).fit(study_of(table))
+    with pytest.raises(RoleError, match=r"got 240 for 240 units"):
+        clone(learner).set_params(n_components=240).fit(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [*((name, True) for name in REDUCING), ("t", False)],
+)
+def test_strata_with_other_shares_do_not_confound(name, known, rng):
+    # the outcome is higher by 5 where more are treated; the effect is 1 everywhere
+    table = make_table(rng, n=900, effect=lambda x: 1.0)
+    table["s"] = rng.integers(0, 2, 900)
+    table["p"] = np.where(table["s"] == 1, 0.8, 0.2)
+    w = rng.random(900) < table["p"]
+    table["y"] = table["z"] + 5 * table["s"] + w + 0.5 * rng.normal(size=900)
+    table["w"] = w.astype(int)
+    study = study_of(table, site=None, strata="s", propensity="p" if known else None)
+    found = clone(LEARNERS[name]).fit(study).predict(table)
+    # a difference in means would be 1 + 5 * (0.8 - 0.2) = 4; scores have an SD below 2.7 / 0.4
+    assert abs(found.mean() - 1) < stats.norm.isf(0.5e-5) * 2.7 / 0.4 / np.sqrt(900)

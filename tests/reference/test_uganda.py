@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import terracausal as tc
 from terracausal._foundation.errors import LeakageError
@@ -232,3 +233,27 @@ def test_row_order_changes_no_rate(two_analyses, target):
     assert abs(one.value - other.value).max() < EXACT
     assert abs(one.std_error - other.std_error).max() < EXACT
     np.testing.assert_allclose(one.curve, other.curve, rtol=0, atol=EXACT)
+
+
+# -- whole analyses --------------------------------------------------------------------------------
+
+
+def test_images_confound_nothing_in_a_trial(data):
+    """The published difference within districts, and an adjustment that does not move it."""
+    found = tc.analyze_confounding(
+        data.study.with_roles(strata="district"),
+        data.chips,
+        encoder=tc.BandStatisticsEncoder(),
+        n_repeats=1,
+        n_components=5,
+        outcome_learner=LinearRegression(),
+        propensity_learner=LogisticRegression(max_iter=1000),
+        random_state=0,
+    )
+    first = found.estimates.iloc[0]
+    assert first["term"] == "strata only"
+    assert first["estimate"] == pytest.approx(0.7724, abs=5e-5)
+    assert first["std_error"] == pytest.approx(0.0746, rel=0.01)
+    # a trial has nothing to adjust for, so only chance can move the estimate
+    moved = found.comparison.moved()
+    assert moved.p_value[0] > 1e-5

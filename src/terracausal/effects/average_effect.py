@@ -7,8 +7,16 @@ import numpy as np
 from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import OverlapError
 from terracausal.effects import averages
-from terracausal.effects.arm_means import Parts, arm_means, contrast
+from terracausal.effects.arm_means import Parts, arm_means, contrast, population_size
 from terracausal.effects.averages import Ratio
+from terracausal.effects.overlap import (
+    MIN_DISJOINT,
+    heavy_unit_note,
+    lost_note,
+    lost_share,
+    refuse_collapsed_arm,
+    refuse_disjoint_arms,
+)
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
 from terracausal.study.units import Kernel, StdErrorKind
@@ -29,7 +37,6 @@ _METHODS = {
 }
 _MEASURES = {"difference": "{}", "ratio": "ratio of means: {}", "odds_ratio": "odds ratio: {}"}
 _FEW_UNITS = 10
-_MIN_DISJOINT = 5  # with fewer units in an arm, arms are disjoint by chance
 _ARMS = ((0, "control"), (1, "treated"))
 _WORDS = {
     "all": ("ate", "average effect on {population}"),
@@ -84,8 +91,11 @@ def average_effect(
     Raises
     ------
     OverlapError
-        No treated unit has a propensity as low as that of any control: there is no overlap at all,
-        and target="overlap" is the effect that remains.
+        No treated unit has a propensity as low as that of any control, so there is no overlap at
+        all; or one unit carries so much of an arm's balancing weight that fewer than two effective
+        units remain (Kish), from which no variance can be told; or more than half of the target
+        population lack a counterpart in the other arm, to judge by the sum of the balancing
+        weights. target="overlap" is the effect that remains.
 
     Notes
     -----
@@ -140,8 +150,8 @@ def _estimate(
     scores: Scores, target: str, method: str, measure: str, dependence: Dependence | None
 ) -> Estimate:
     """Return the estimate from one run of cross-fitting."""
-    if target != "overlap" and method not in ("plr", "difference_in_means"):
-        _refuse_without_overlap(scores)
+    weighs = target != "overlap" and method not in ("plr", "difference_in_means")
+    overlap = _overlap_notes(scores, target) if weighs else ()
     found = _compute(scores, target, method, measure)
     if not np.isfinite(found.value):
         raise OverlapError(
@@ -154,9 +164,9 @@ def _estimate(
     if method == "difference_in_means":
         term, estimand = "difference", f"difference between arms in {scores.population}"
         assumptions = ("treatment was randomised", "no interference")
-        notes = (*notes, *_stratum_notes(scores))
     elif method == "plr" or target == "overlap":
         assumptions = tuple(text for text in assumptions if not text.startswith("overlap"))
+    notes = (*notes, *_stratum_notes(scores, within=method == "difference_in_means"))
     if measure != "difference":
         term = measure if term == "difference" else f"{term} {measure.replace('_', ' ')}"
     return Estimate(
@@ -168,26 +178,32 @@ def _estimate(
         _METHODS[method],
         dependence,
         assumptions,
-        (*notes, *_few_notes(scores)),
+        (*notes, *_few_notes(scores), *overlap, *(_heavy_notes(scores, found) if weighs else ())),
         _count_parameters(scores, target, method),
         "identity" if measure == "difference" else "log",
     )
 
 
-def _refuse_without_overlap(scores: Scores) -> None:
-    """Refuse averages over units of which none could be compared with the other arm."""
+def _overlap_notes(scores: Scores, target: str) -> tuple[str, ...]:
+    """Refuse averages over units that arms cannot stand for; tell where they hardly can."""
     if not {"propensity", "treatment"} <= set(scores.table.columns):
-        return
-    e, w = scores.table["propensity"], scores.table["treatment"]
-    treated, control = e[w == 1], e[w == 0]
-    if min(len(treated), len(control)) < _MIN_DISJOINT or treated.min() <= control.max():
-        return
-    raise OverlapError(
-        "Treated and control units do not overlap at all: the propensities of the "
-        f"{len(control):,} controls reach {control.max():.4f}, those of the {len(treated):,} "
-        f"treated begin at {treated.min():.4f}. Their averages rest on extrapolation. Use "
-        "target='overlap', the effect where the arms are closest, or fewer confounders."
-    )
+        return ()
+    e, w = (scores.table[name].to_numpy(dtype=np.float64) for name in ("propensity", "treatment"))
+    refuse_disjoint_arms(w, e)
+    arms = averages.arm_weights(w, e, target)[::-1]
+    for (arm, word), balancing in zip(_ARMS, arms, strict=True):
+        own = (w == arm) & (scores.weight > 0)
+        if own.sum() < MIN_DISJOINT:
+            return ()
+        refuse_collapsed_arm(balancing[own], e[own], scores.units[own], word)
+    return lost_note(*lost_share(arms, population_size(w, e, target), scores.weight))
+
+
+def _heavy_notes(scores: Scores, found: Ratio) -> tuple[str, ...]:
+    if "propensity" not in scores.table:
+        return ()
+    e = scores.table["propensity"].to_numpy(dtype=np.float64)
+    return heavy_unit_note(found.influence, e, scores.units)
 
 
 def _few_notes(scores: Scores) -> tuple[str, ...]:
@@ -250,12 +266,19 @@ def _count_parameters(scores: Scores, target: str, method: str) -> int:
     return 1 if method == "ipw" or (method == "aipw" and target == "all") else 2
 
 
-def _stratum_notes(scores: Scores) -> tuple[str, ...]:
+def _stratum_notes(scores: Scores, *, within: bool) -> tuple[str, ...]:
+    """Tell of strata with one arm, which a comparison within strata leaves out."""
     if "stratum" not in scores.table:
         return ()
     n_arms = scores.table.groupby("stratum")["treatment"].nunique()
-    lone = int((n_arms < 2).sum())
-    adjusted = f"adjusted for {len(n_arms)} strata"
+    lone = n_arms.index[n_arms < 2]
+    if within:
+        lost = f", {len(lone)} of them with one arm, which add nothing" if len(lone) else ""
+        return (f"adjusted for {len(n_arms)} strata{lost}",)
+    if not len(lone):
+        return ()
+    n_units = int(scores.table["stratum"].isin(lone).sum())
     return (
-        adjusted if lone == 0 else f"{adjusted}, {lone} of them with one arm, which add nothing",
+        f"{len(lone)} of {len(n_arms)} strata have one arm only ({n_units} units): what these "
+        "would have done in the other arm is taken from other strata",
     )

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from terracausal._foundation.checks import check_count, check_fraction
+from terracausal._foundation.errors import OverlapError, RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.average_effect import average_effect
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.floating[Any]]
+_MOST_REFUSED = 0.1
 Estimator = Callable[[Study, np.random.Generator], Estimate]
 
 
@@ -42,6 +44,8 @@ class BootstrapEffect:
         What was estimated, and how.
     n_units, n_clusters : int
         Size of the study; units are their own clusters where there are none.
+    n_refused : int, default=0
+        Resamples that the estimator refused, such as one whose folds lacked an arm.
 
     Examples
     --------
@@ -61,6 +65,7 @@ class BootstrapEffect:
     method: str
     n_units: int
     n_clusters: int
+    n_refused: int = 0
 
     @property
     def std_error(self) -> Floats:
@@ -143,6 +148,8 @@ class BootstrapEffect:
             f"  drawn       {len(self.draws)} resamples of {self.n_clusters:,} clusters, "
             f"{len(self.seeds)} seeds; all learners refitted"
         )
+        if self.n_refused:
+            lines.append(f"  note        {self.n_refused} further resamples were refused")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -205,6 +212,11 @@ def bootstrap_effect(
     -------
     BootstrapEffect
 
+    Raises
+    ------
+    OverlapError
+        The estimator refused more than a tenth of the resamples (fewer are left out and counted).
+
     Examples
     --------
     >>> import terracausal as tc
@@ -226,17 +238,26 @@ def bootstrap_effect(
         for k, child in enumerate(children)
     )
     found = list(track(run, "refitting on resampled clusters", len(children)))
-    values = np.stack([estimate.value for estimate in found])
+    seeds = np.stack([estimate.value for estimate in found[:n_seeds]])
+    draws = [estimate.value for estimate in found[n_seeds:] if isinstance(estimate, Estimate)]
+    refused = [error for error in found[n_seeds:] if not isinstance(error, Estimate)]
+    if len(refused) > _MOST_REFUSED * n_draws or len(draws) < 2:
+        raise OverlapError(
+            f"{len(refused)} of {n_draws} resamples were refused, which would bias the others; the "
+            f"first because: {refused[0]} Use fewer folds, a larger study, or standard errors from "
+            "influence values."
+        )
     first = found[0]
     return BootstrapEffect(
-        np.median(values[:n_seeds], axis=0),
-        values[n_seeds:],
-        values[:n_seeds],
+        np.median(seeds, axis=0),
+        np.stack(draws),
+        seeds,
         first.terms,
         first.estimand,
         first.method,
         study.n_units,
         study.n_clusters or study.n_units,
+        len(refused),
     )
 
 
@@ -257,5 +278,11 @@ def default_estimator(study: Study, rng: np.random.Generator) -> Estimate:
 
 def _refit(
     study: Study, estimator: Estimator, rng: np.random.Generator, *, resample: bool
-) -> Estimate:
-    return estimator(resample_clusters(study, rng) if resample else study, rng)
+) -> Estimate | ValueError:
+    """Return the estimate, or why it was refused on resampled clusters."""
+    if not resample:
+        return estimator(study, rng)
+    try:
+        return estimator(resample_clusters(study, rng), rng)
+    except (OverlapError, RoleError) as error:
+        return error

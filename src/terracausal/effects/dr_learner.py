@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.learner import EffectLearner
-from terracausal.nuisance import ClusterRidge, cross_fit, doubly_robust_scores
-from terracausal.nuisance.fitting import fit_learner, predict_numbers
+from terracausal.effects.stages import fit_stage, inner_nuisances
+from terracausal.nuisance import doubly_robust_scores
+from terracausal.nuisance.defaults import effect_learner_of
+from terracausal.nuisance.fitting import predict_numbers
 from terracausal.study import Study
 from terracausal.study.features import EffectFeatures
 
@@ -22,23 +24,28 @@ class DRLearner(EffectLearner):
 
     Parameters
     ----------
-    effect_learner : scikit-learn regressor, default=None
-        Regresses the scores on the features; None is `ClusterRidge`.
-    outcome_learner : scikit-learn estimator, default=None
+    effect_learner : str or scikit-learn regressor, default=None
+        Regresses the scores on the features: "ridge", "elastic_net", "boosting" or any regressor.
+        None is "ridge".
+    outcome_learner : str or scikit-learn estimator, default=None
         As in `cross_fit`.
-    propensity_learner : scikit-learn classifier, default=None
+    propensity_learner : str or scikit-learn classifier, default=None
         As in `cross_fit`; not used where the study knows its propensity.
     use : {"all", "embeddings", "covariates"}, default="all"
         Which features the effect may vary with.
+    n_components : int, default=None
+        Replace joined embeddings by this many principal components, learned on the units that each
+        part is fitted on. None keeps the columns.
     n_folds : int, default=5
-        Inner folds for the scores.
+        Inner folds of whole clusters for the scores.
     random_state : None, int or Generator, default=None
         Seed.
 
     Notes
     -----
     Kennedy (2023), Towards optimal doubly robust estimation of heterogeneous causal effects,
-    Electronic Journal of Statistics 17(2), doi:10.1214/23-EJS2157.
+    Electronic Journal of Statistics 17(2), doi:10.1214/23-EJS2157. Assumes no unmeasured
+    confounding given the features, overlap, and no interference between clusters.
 
     Examples
     --------
@@ -57,6 +64,7 @@ class DRLearner(EffectLearner):
         outcome_learner: Any = None,
         propensity_learner: Any = None,
         use: EffectFeatures = "all",
+        n_components: int | None = None,
         n_folds: int = 5,
         random_state: RandomState = None,
     ) -> None:
@@ -64,28 +72,15 @@ class DRLearner(EffectLearner):
         self.outcome_learner = outcome_learner
         self.propensity_learner = propensity_learner
         self.use = use
+        self.n_components = n_components
         self.n_folds = n_folds
         self.random_state = random_state
 
     def _fit_features(self, study: Study, features: pd.DataFrame) -> None:
-        rng = random_generator(self.random_state)
-        nuisances = cross_fit(
-            study,
-            study.folds(self.n_folds, random_state=rng),
-            outcome_learner=self.outcome_learner,
-            propensity_learner=self.propensity_learner,
-            random_state=rng,
-        )
-        scores = doubly_robust_scores(study, nuisances)
-        self.effect_learner_ = fit_learner(
-            ClusterRidge() if self.effect_learner is None else self.effect_learner,
-            features,
-            scores.score.to_numpy(),
-            weight=None if study.weight is None else scores.weight,
-            groups=scores.frame.cluster_codes,
-            rng=rng,
-            task=_TASK,
-        )
+        learner, rng = effect_learner_of(self.effect_learner), random_generator(self.random_state)
+        scores = doubly_robust_scores(study, inner_nuisances(self, study, rng))
+        target = scores.score.to_numpy()
+        self.effect_learner_ = fit_stage(learner, study, features, target, rng=rng, task=_TASK)
 
     def _predict_features(self, features: pd.DataFrame) -> Floats:
         return predict_numbers(self.effect_learner_, features, _TASK)

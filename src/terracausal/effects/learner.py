@@ -1,31 +1,38 @@
 """The contract of every effect learner: fit, predict, cross_predict."""
 
 from abc import abstractmethod
-from typing import Any, Self
+from collections.abc import Sequence
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from terracausal._foundation.checks import check_choice, check_same_index
+from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import RoleError
-from terracausal._foundation.progress import track
-from terracausal.effects.origin import EffectOrigin, with_origin
+from terracausal.effects.cross_prediction import predict_folds, repeated_folds
+from terracausal.effects.origin import EffectOrigin, with_origin, with_repeats
+from terracausal.nuisance.components import ColumnComponents, check_components
 from terracausal.study import Folds, Study
 from terracausal.study.features import EffectFeatures
-from terracausal.study.folds import check_whole_clusters
+
+if TYPE_CHECKING:
+    from terracausal.imagery import Chips
 
 Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
 
 
 class EffectLearner(BaseEstimator):
     """Base of learners that predict the effect of treatment for each unit.
 
-    A subclass stores its settings, among them `use`, and implements `_fit_features` and
-    `_predict_features`.
+    A subclass stores its settings, among them `use` and, where it makes sense, `n_components`, and
+    implements `_fit_features` and `_predict_features`. One that reads more than a table of features
+    overrides `fit` and `predict` instead.
 
     Examples
     --------
@@ -35,6 +42,7 @@ class EffectLearner(BaseEstimator):
     """
 
     use: EffectFeatures
+    n_components: int | None = None
 
     def fit(self, study: Study) -> Self:
         """Learn how the effect varies with the features.
@@ -50,6 +58,7 @@ class EffectLearner(BaseEstimator):
             The same object.
         """
         check_choice("use", self.use, ("all", "embeddings", "covariates"))
+        check_outcome_varies(study)
         ordered = study.canonical()
         features = ordered.features("effect", use=self.use)
         if features.shape[1] == 0:
@@ -59,7 +68,13 @@ class EffectLearner(BaseEstimator):
                 f"{len(study.embedding_columns)} joined embedding columns, and use={self.use!r} "
                 "keeps none of them. Join embeddings with role='modifier', or name covariates."
             )
-        self._fit_features(ordered, features)
+        self.components_ = None
+        if self.n_components is not None:
+            check_components(self.n_components, len(study.embedding_columns), study.n_units)
+            self.components_ = ColumnComponents.learn(
+                features, frozenset(study.embedding_columns), self.n_components
+            )
+        self._fit_features(ordered, self._reduced(features))
         self.schema_ = ordered.schema
         self.feature_names_ = list(features.columns)
         self.units_ = ordered.units
@@ -79,14 +94,18 @@ class EffectLearner(BaseEstimator):
             Named cate. Predictions for units that trained the learner are marked as such, and
             `rank_weighted_effect` refuses them.
         """
-        check_is_fitted(self, "feature_names_")
-        rows = table.table if isinstance(table, Study) else table
-        features = self.schema_.encode(rows, "effect", use=self.use)
-        effects = pd.Series(self._predict_features(features), index=rows.index, name="cate")
+        features = self._encoded(table)
+        effects = pd.Series(self._predict_features(features), index=features.index, name="cate")
         return with_origin(effects, EffectOrigin(repr(self), trained_on=self.units_))
 
     def cross_predict(
-        self, study: Study, folds: Folds | None = None, *, n_jobs: int = 1
+        self,
+        study: Study,
+        folds: Folds | Sequence[Folds] | None = None,
+        *,
+        chips: "Chips | None" = None,
+        n_repeats: int = 1,
+        n_jobs: int = 1,
     ) -> "pd.Series[float]":
         """Predict the effect for each unit from the other folds, everything refitted in each.
 
@@ -96,32 +115,47 @@ class EffectLearner(BaseEstimator):
         Parameters
         ----------
         study : Study
-        folds : Folds, default=None
-            None takes 5 folds of whole clusters, seeded with the learner's `random_state`.
+        folds : Folds or sequence of Folds, default=None
+            None takes 5 folds of whole clusters, seeded with the learner's `random_state`. A
+            sequence has the folds of each repeat.
+        chips : Chips, default=None
+            Handed to `fit` and `predict` of learners that read them.
+        n_repeats : int, default=1
+            Repeats over other folds, drawn as the first were (with their blocks and buffers).
         n_jobs : int, default=1
             Folds fitted side by side; the numbers do not depend on it.
 
         Returns
         -------
         pandas.Series of shape (n_units,)
-            Named cate, with the folds in its `attrs`.
+            Named cate, with the folds in its `attrs`. With repeats, these are the effects of the
+            first, which carries the others: `rank_weighted_effect` ranks each within its own folds
+            and takes the median, whatever else evaluates effects uses the first, `repeats_of`
+            returns them one by one, and `mean_of_repeats` their mean, for maps.
         """
-        if folds is None:
-            folds = study.folds(random_state=getattr(self, "random_state", None))
-        check_same_index("folds", folds.labels.index, study.units)
-        check_whole_clusters(folds.labels, study.clusters)
-        positions = folds.labels.index.get_indexer(study.units)
-        splits = [(train[positions], test[positions]) for train, test in folds.split()]
-        run = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(_predict_fold)(clone(self), study, train, test, fold)
-            for fold, (train, test) in enumerate(splits)
-        )
-        effects = pd.Series(np.nan, index=study.units, name="cate")
-        description = f"cross-predicting effects with {type(self).__name__}"
-        for (_, test), found in zip(splits, track(run, description, len(splits)), strict=True):
-            effects.loc[test] = found
-        labels = folds.labels.loc[study.units]
-        return with_origin(effects, EffectOrigin(repr(self), folds=labels))
+        reads = "chips" in signature(self.fit).parameters
+        if reads is (chips is None):
+            raise TypeError(
+                f"{type(self).__name__} reads {'chips: give chips=' if reads else 'no chips'}."
+            )
+        given = () if chips is None else (chips,)
+        seed, runs = getattr(self, "random_state", None), []
+        for part in repeated_folds(study, folds, n_repeats, seed):
+            effects = predict_folds(
+                study, part, partial(_fit_predict, self, study, given), type(self).__name__, n_jobs
+            )
+            labels = part.labels.loc[study.units]
+            runs.append(with_origin(effects, EffectOrigin(repr(self), folds=labels)))
+        return with_repeats(runs)
+
+    def _encoded(self, table: pd.DataFrame | Study) -> pd.DataFrame:
+        """Return the features of any rows as the learner saw them when it was fitted."""
+        check_is_fitted(self, "feature_names_")
+        rows = table.table if isinstance(table, Study) else table
+        return self._reduced(self.schema_.encode(rows, "effect", use=self.use))
+
+    def _reduced(self, features: pd.DataFrame) -> pd.DataFrame:
+        return features if self.components_ is None else self.components_.transform(features)
 
     @abstractmethod
     def _fit_features(self, study: Study, features: pd.DataFrame) -> None:
@@ -132,16 +166,18 @@ class EffectLearner(BaseEstimator):
         """Return effects of shape (n_rows,)."""
 
 
-def _predict_fold(
-    learner: EffectLearner,
-    study: Study,
-    train: NDArray[np.bool_],
-    test: NDArray[np.bool_],
-    fold: int,
+def _fit_predict(
+    learner: Any, study: Study, given: "tuple[Chips, ...]", train: Mask, test: Mask
 ) -> Floats:
-    try:
-        fitted = learner.fit(study.subset(train))
-    except Exception as error:
-        error.add_note(f"while cross-predicting fold {fold} with {type(learner).__name__}")
-        raise
-    return fitted.predict(study.table.loc[test]).to_numpy()
+    fitted = clone(learner).fit(study.subset(train), *given)
+    return np.asarray(fitted.predict(study.table.loc[test], *given))
+
+
+def check_outcome_varies(study: Study) -> None:
+    """Refuse a study whose outcome is the same for all units, before anything is trained."""
+    outcome = study.outcome
+    if outcome.nunique() < 2:
+        raise RoleError(
+            f"The outcome {study.roles.outcome!r} must vary, or no effect can; it is "
+            f"{outcome.iloc[0]:g} for all {study.n_units} units. Use another outcome."
+        )

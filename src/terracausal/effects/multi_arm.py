@@ -9,11 +9,16 @@ from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.arm_means import Parts, arm_means
 from terracausal.effects.averages import Ratio
+from terracausal.effects.indicator import check_treatment_column, study_of_indicator
+from terracausal.effects.overlap import lost_note, lost_share, refuse_collapsed_arm
 from terracausal.nuisance import cross_fit, doubly_robust_scores
-from terracausal.study import Estimate, Study
+from terracausal.study import Estimate
 from terracausal.study.study import EmbeddingRole
 
-_ARM = "in_arm"
+_ADVICE = (
+    "Use fewer confounders, merge arms, or compare two of them with average_effect and "
+    "target='overlap'."
+)
 
 
 def multi_arm_effects(
@@ -60,6 +65,9 @@ def multi_arm_effects(
     ------
     RoleError
         Arms are missing, fewer than two, or the reference is none of them.
+    OverlapError
+        One unit carries nearly all of the balancing weight of an arm, or more than half of the
+        units lack a counterpart in an arm.
 
     Notes
     -----
@@ -77,17 +85,29 @@ def multi_arm_effects(
     ... ).terms
     ('1 − 0', '2 − 0')
     """
-    arms = _arms_of(table, treatment, reference, roles)
+    arms = arms_of(table, treatment, reference, roles)
     rng = random_generator(random_state)
     means: dict[Any, Ratio] = {}
+    notes: list[str] = []
     for arm in (reference, *arms):
-        study = _study_of(table, treatment, arm, embeddings, role, roles)
-        nuisances = cross_fit(study, random_state=rng, **(learners or {}))
-        scores = doubly_robust_scores(study, nuisances)
+        study = study_of_indicator(table, table[treatment] == arm, embeddings, role, roles)
+        try:
+            nuisances = cross_fit(study, random_state=rng, **(learners or {}))
+            scores = doubly_robust_scores(study, nuisances)
+        except ValueError as error:
+            error.add_note(f"while comparing arm {list_some([arm])} (as treated) with all others")
+            raise
         y, w, e, mu0, mu1 = (
             scores.table[name].to_numpy(dtype=np.float64)
             for name in ("outcome", "treatment", "propensity", "outcome_control", "outcome_treated")
         )
+        own = (w == 1) & (scores.weight > 0)
+        word = f"in arm {list_some([arm])}"
+        refuse_collapsed_arm(1 / e[own], e[own], scores.units[own], word, _ADVICE)
+        notes += [
+            f"arm {list_some([arm])}: {note}"
+            for note in lost_note(*lost_share([w / e], np.ones_like(e), scores.weight), _ADVICE)
+        ]
         parts = Parts(y, w, e, mu0, mu1, scores.weight)
         means[arm] = arm_means(parts, "all", "aipw")[1]
     base = means[reference]
@@ -108,42 +128,22 @@ def multi_arm_effects(
         tuple(
             f"{int((table.loc[study.units, treatment] == arm).sum())} units in arm {arm!r}"
             for arm in (reference, *arms)
-        ),
+        )
+        + tuple(notes),
     )
 
 
-def _study_of(
-    table: pd.DataFrame,
-    treatment: str,
-    arm: Any,
-    embeddings: pd.DataFrame | None,
-    role: EmbeddingRole,
-    roles: dict[str, Any],
-) -> Study:
-    indicator = (table[treatment] == arm).astype(int)
-    study = Study(table.assign(**{_ARM: indicator}), treatment=_ARM, **roles)
-    return study if embeddings is None else study.join(embeddings, role)
-
-
-def _arms_of(
+def arms_of(
     table: pd.DataFrame, treatment: str, reference: Any, roles: dict[str, Any]
 ) -> list[Any]:
     """Return the labels but the reference, in a fixed order."""
-    if treatment not in table.columns:
-        raise RoleError(
-            f"The treatment column {treatment!r} is not in the table, which has "
-            f"{list_some(table.columns, 12)}. Name one of these."
-        )
-    if "propensity" in roles:
-        raise RoleError("multi_arm_effects estimates the chance of each arm; leave out propensity.")
-    if _ARM in table.columns:
-        raise RoleError(f"The table already has a column {_ARM!r}. Rename it.")
-    missing = table[treatment].isna()
-    if missing.any():
-        raise RoleError(
-            f"The treatment {treatment!r} must be known for every unit; {int(missing.sum())} are "
-            f"missing: {list_some(table.index[missing])}."
-        )
+    check_treatment_column(
+        table,
+        treatment,
+        roles,
+        "One `propensity` does not describe several arms (multi_arm_effects estimates the chance "
+        "of each, cross_predict_arms takes `propensities`, one for each arm)",
+    )
     arms = sorted(table[treatment].unique(), key=str)
     if len(arms) < 2 or reference not in arms:
         raise RoleError(

@@ -6,6 +6,7 @@ from terracausal.encoders.kept_embeddings import load_embeddings
 from terracausal.encoders.networks.settings import TrainingSettings
 from terracausal.encoders.places import LocationEncoder
 from terracausal.encoders.pretrained import (
+    Finetuning,
     Preprocessing,
     PretrainedEncoder,
     ProjectBands,
@@ -27,6 +28,7 @@ from terracausal.encoders.views import (
 
 __all__ = [
     "BandStatisticsEncoder",
+    "Finetuning",
     "LocationEncoder",
     "MultiScaleEncoder",
     "Preprocessing",

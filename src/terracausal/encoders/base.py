@@ -159,11 +159,7 @@ class ChipEncoder(TransformerMixin, BaseEstimator):
         dict
             Plain values that JSON can hold.
         """
-        return {
-            **self._description(),
-            **describe_image_dates(chips),
-            "overlapping": overlapping_groups(chips),
-        }
+        return {**self._description(), **image_facts(chips)}
 
     def get_feature_names_out(self, input_features: None = None) -> NDArray[np.object_]:
         """Return the names of the columns.
@@ -304,6 +300,20 @@ def check_encodable(chips: Chips) -> None:
             f"{list_some(empty)}. Leave them out with `chips.select`, or read with a `min_valid` "
             "above 0."
         )
+
+
+def image_facts(chips: Chips) -> dict[str, Any]:
+    """Return the days of the last images, and which sites have chips that share pixels.
+
+    Parameters
+    ----------
+    chips : Chips
+
+    Returns
+    -------
+    dict
+    """
+    return {**describe_image_dates(chips), "overlapping": overlapping_groups(chips)}
 
 
 def overlapping_groups(chips: Chips) -> list[list[Any]]:

@@ -116,9 +116,10 @@ def _of(kind: str, parts: Sequence[Any]) -> Iterator[bytes]:
 def _function_name(value: Any) -> bytes:
     name = f"{value.__module__}.{value.__qualname__}"
     if "<" in name:
+        kind = "class" if isinstance(value, type) else "function"
         raise ValueError(
-            "A setting of an encoder whose embeddings are kept must be told from others; the "
-            f"function {name!r} has no name of its own. Define it with `def` in a module."
+            f"A setting of what is kept must be told from others; the {kind} {name!r} has no name "
+            "of its own. Define it in a module."
         )
     return name.encode()
 

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 Outcomes: TypeAlias = "pd.DataFrame | pd.Series[Any]"
 
-NETWORKS = {"cnn": "ConvNetwork", "channelvit": "ChannelViT", "kernel_max": "KernelMaxNetwork"}
-# what found the pattern at every seed of a simulated world; the general defaults do not
-SUGGESTED = {"kernel_max": TrainingSettings(learning_rate=0.1, n_epochs=20, n_restarts=4)}
-
 
 class TrainedEncoder(ChipEncoder):
     """A network trained from its first to its last layer to predict outcomes of sites or units.
@@ -288,9 +284,11 @@ class TrainedEncoder(ChipEncoder):
         torch = require("torch", needed_by="TrainedEncoder")
         from terracausal.encoders.networks.devices import find_device
         from terracausal.encoders.networks.losses import cross_entropy, squared_error
+        from terracausal.encoders.networks.making import check_bands
         from terracausal.encoders.networks.training import train_network
 
         find_device(self.device)
+        check_bands(self.network, chips.bands)
         targets = UnitTargets.of(y)
         targets.check_sites(chips.keys)
         outcomes = outcome_moments(targets, self.task)
@@ -318,24 +316,9 @@ class TrainedEncoder(ChipEncoder):
         self._ready: tuple[str, SiteNetwork, Appetite] | None = None
 
     def _new_network(self, n_bands: int, n_outputs: int, mean: Any, scale: Any) -> Any:
-        from terracausal.encoders import networks
+        from terracausal.encoders.networks.making import new_site_network
 
-        make = self.network
-        if not callable(make):
-            check_choice("network", make, tuple(NETWORKS))
-            make = getattr(networks, NETWORKS[make])
-        images = make(n_bands)
-        if not hasattr(images, "n_features"):
-            raise TypeError(
-                "`network` must return a torch module with an attribute `n_features`, the length "
-                f"of its vectors; {type(images).__name__} has none."
-            )
-        times = None
-        if self.times == "attention":
-            n_features = images.n_features
-            n_heads = next((n for n in (8, 4, 2, 1) if n_features % (2 * n) == 0), 1)
-            times = networks.TemporalAttention(n_features, n_heads)
-        return networks.SiteNetwork(images, n_outputs, mean, scale, times)
+        return new_site_network(self.network, self.times, n_bands, n_outputs, (mean, scale))
 
     def _network(self) -> "tuple[SiteNetwork, Appetite]":
         """Return the trained network on its device, kept until the next fit or pickling."""
@@ -392,8 +375,9 @@ class TrainedEncoder(ChipEncoder):
         return np.asarray(found.numpy(), dtype=np.float64)
 
     def _settings(self) -> TrainingSettings:
-        default = SUGGESTED.get(self.network) if isinstance(self.network, str) else None
-        return self.training or default or TrainingSettings()
+        from terracausal.encoders.networks.making import advised_training
+
+        return self.training or advised_training(self.network)
 
     def _sites_at_once(self) -> int:
         return self._settings().batch_size

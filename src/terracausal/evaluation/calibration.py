@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from terracausal._foundation.errors import RoleError
-from terracausal.evaluation.least_squares import regression_estimate
+from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.priorities import (
     Priority,
     RankWithin,
     check_outcome_varies,
-    read_priority,
+    read_repeats,
 )
 from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
@@ -164,8 +164,8 @@ def calibration_test(
     Parameters
     ----------
     scores : Scores
-        With outcome, treatment, propensity, outcome_control and outcome_treated; with repeats the
-        median over them is taken.
+        With outcome, treatment, propensity, outcome_control and outcome_treated. With
+        repeats, of scores or effects, the median over them is taken.
     effects : pandas.Series or array-like of shape (n_units,)
         Predicted effects that did not see these units' outcomes: from `cross_predict`, out of bag,
         or of a learner trained elsewhere. A Series is aligned by unit.
@@ -203,6 +203,10 @@ def calibration_test(
     nulls with 100 features and 1 to 3 % with few (11 % and 6 to 11 % without the widening); it is
     cautious with heterogeneity.
 
+    Out-of-bag effects of a forest are taken as they are. Each is moved away from the outcomes of
+    its own cluster, so that without heterogeneity the differential coefficient lies below 0, and
+    the one-sided test is cautious (`simulations/out_of_bag`).
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -214,10 +218,12 @@ def calibration_test(
     >>> bool(result.p_value[1] < 0.01)
     True
     """
-    found = read_priority(scores, effects, centre_within, "effects", "centre_within")
-    runs = (scores, *scores.repeats)
+    pairs = read_repeats(
+        scores, effects, centre_within, "effects", "centre_within", out_of_bag=True
+    )
     check_outcome_varies(scores)
-    estimate = median_estimate([_calibration_of(run, found, dependence) for run in runs])
+    estimate = median_estimate([_calibration_of(run, part, dependence) for run, part in pairs])
+    found = pairs[0][1]
     return CalibrationTest(estimate, found.within, found.widening)
 
 

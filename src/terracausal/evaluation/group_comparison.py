@@ -8,10 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
+from terracausal.effects.least_squares import leave_out_factor
 from terracausal.evaluation.result import Diagnostic
-from terracausal.evaluation.simultaneous import draw_statistics, stepdown_p_values
 from terracausal.nuisance import Scores
-from terracausal.study import Dependence, Estimate
+from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,7 +154,7 @@ class GroupComparison(Diagnostic):
 
 def compare_extremes(
     table: pd.DataFrame,
-    members: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    members: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     scores: Scores,
     dependence: Dependence | None,
     rng: np.random.Generator,
@@ -166,8 +167,8 @@ def compare_extremes(
     ----------
     table : pandas.DataFrame of shape (n_units, n_columns)
         Numbers, in the order of the scores.
-    members : tuple of ndarray of bool of shape (n_units,)
-        The lowest and the highest group.
+    members : list of tuple of ndarray of bool of shape (n_units,)
+        The lowest and the highest group, in each repeat; medians over repeats are taken.
     scores : Scores
         Weight, cluster and place of each unit.
     dependence : Dependence or None
@@ -179,36 +180,74 @@ def compare_extremes(
     -------
     GroupComparison
     """
-    x, v = table.to_numpy(dtype=np.float64), scores.weight
-    spread = np.sqrt(np.average((x - np.average(x, axis=0, weights=v)) ** 2, axis=0, weights=v))
+    spread = check_columns_vary(table, scores.weight)
+    parts = [difference_of_means(table, pair, scores, dependence) for pair in members]
+    estimate = median_estimate([part[0] for part in parts])
+    means = pd.DataFrame(
+        np.median([part[1] for part in parts], axis=0), table.columns, ["lowest", "highest"]
+    )
+    size = np.where(estimate.std_error > 0, estimate.std_error, np.inf)
+    df = estimate.degrees_of_freedom
+    draws = draw_statistics(estimate.covariance, df, N_DRAWS, rng)
+    found = means.assign(spread=spread)
+    # drawn p-values may fall short of the exact ones by their own noise
+    adjusted = np.fmax(stepdown_p_values(estimate.value / size, draws), estimate.p_value)
+    return GroupComparison(estimate, found, adjusted, warn)
+
+
+def check_columns_vary(table: pd.DataFrame, weight: Floats) -> Floats:
+    """Return the standard deviation of each column, or refuse columns that have one value."""
+    x = table.to_numpy(dtype=np.float64)
+    mean = np.average(x, axis=0, weights=weight)
+    spread = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
     constant = table.columns[spread <= 1e-12 * np.abs(x).max(axis=0, initial=0.0)]
     if len(constant):
         raise RoleError(
             f"Columns must vary to be compared; {len(constant)} of {table.shape[1]} have one "
             f"value: {list_some(constant)}. Leave them out."
         )
+    return np.asarray(spread)
+
+
+def difference_of_means(
+    table: pd.DataFrame,
+    members: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    scores: Scores,
+    dependence: Dependence | None,
+) -> tuple[Estimate, pd.DataFrame]:
+    """Return the mean of the highest group less that of the lowest, and both means, by column.
+
+    Parameters
+    ----------
+    table, scores, dependence
+        As in `compare_extremes`.
+    members : tuple of ndarray of bool of shape (n_units,)
+        The lowest and the highest group.
+
+    Returns
+    -------
+    estimate : Estimate
+        One term per column.
+    means : pandas.DataFrame
+        Columns lowest and highest, one row per column of the table.
+    """
+    x, v = table.to_numpy(dtype=np.float64), scores.weight
+    n_parameters = len(members)
+    weights = v[:, None] * np.column_stack(members)
+    factor = leave_out_factor(weights, scores.frame, dependence, n_parameters)
     means, influences = [], []
-    for member in members:
-        own = v * member
+    for own, scale in zip(weights.T, factor.T, strict=True):
         mean = own @ x / own.sum()
         means.append(mean)
-        influences.append(len(x) * own[:, None] * (x - mean) / own.sum())
+        influences.append(len(x) * (scale * own)[:, None] * (x - mean) / own.sum())
     estimate = Estimate(
         means[1] - means[0],
         influences[1] - influences[0],
         scores.frame,
         tuple(table.columns),
         "mean of the highest group less that of the lowest",
-        "weighted means",
+        "weighted means, HC3",
         dependence,
-        n_parameters=2,
+        n_parameters=n_parameters,
     )
-    size = np.where(estimate.std_error > 0, estimate.std_error, np.inf)
-    df = estimate.degrees_of_freedom
-    draws = draw_statistics(estimate.covariance, df, N_DRAWS, rng)
-    found = pd.DataFrame(
-        {"lowest": means[0], "highest": means[1], "spread": spread}, index=table.columns
-    )
-    # drawn p-values may fall short of the exact ones by their own noise
-    adjusted = np.fmax(stepdown_p_values(estimate.value / size, draws), estimate.p_value)
-    return GroupComparison(estimate, found, adjusted, warn)
+    return estimate, pd.DataFrame({"lowest": means[0], "highest": means[1]}, index=table.columns)

@@ -1,6 +1,6 @@
 """Average effects of groups of units, sorted by a priority (GATES)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,20 +8,20 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from terracausal._foundation.checks import check_count, check_fraction
-from terracausal._foundation.errors import RoleError, list_some
+from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.evaluation.group_comparison import GroupComparison, compare_extremes
+from terracausal.evaluation.group_estimates import check_cells, cut_groups, group_estimates
 from terracausal.evaluation.priorities import (
-    Priority,
     RankWithin,
     check_outcome_varies,
     numeric_columns,
-    read_priority,
+    read_repeats,
 )
 from terracausal.evaluation.result import Diagnostic
-from terracausal.evaluation.simultaneous import draw_statistics
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.simultaneous import draw_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +57,8 @@ class GroupedEffects(Diagnostic):
     widening : float, default=1.0
         Factor that standard errors of differences between groups contain; above 1 for out-of-fold
         priorities.
+    other_groups : tuple of pandas.Series, default=()
+        Groups in the other repeats; numbers are medians over repeats, `group` is of the first.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class GroupedEffects(Diagnostic):
     largest: Floats = field(repr=False)
     ranked_within: str = "all units"
     widening: float = 1.0
+    other_groups: "tuple[pd.Series[int], ...]" = field(default=(), repr=False)
 
     @property
     def value(self) -> Floats:
@@ -185,6 +188,11 @@ class GroupedEffects(Diagnostic):
                 f"  widened     differences between groups by {self.widening:.2f}, since each fold "
                 "also trained the rankings of the others"
             )
+        if self.estimate.repeats:
+            lines.append(
+                f"  repeats     median of {len(self.estimate.repeats)} cross-fits, whose spread is "
+                "counted in the std. error"
+            )
         lines += [f"  assumes     {text}" for text in self.estimate.assumptions]
         return "\n".join(lines)
 
@@ -239,10 +247,10 @@ class GroupedEffects(Diagnostic):
         effects (`contrast`) first.
         """
         table = numeric_columns(self.scores, columns, drop_first=False)
-        labels = self.group.to_numpy()
+        labels = [group.to_numpy() for group in (self.group, *self.other_groups)]
         return compare_extremes(
             table,
-            (labels == 1, labels == self.n_groups),
+            [(label == 1, label == self.n_groups) for label in labels],
             self.scores,
             self.estimate.dependence,
             random_generator(random_state),
@@ -264,7 +272,8 @@ def grouped_effects(
     Parameters
     ----------
     scores : Scores
-        From `doubly_robust_scores`; with repeats the median over them is taken.
+        From `doubly_robust_scores`. With repeats, of scores or priority, the median over them is
+        taken.
     priority : pandas.Series or array-like of shape (n_units,)
         Higher means a larger effect is expected: out-of-fold effects from `cross_predict`, or any
         column that does not come from these units' outcomes. A Series is aligned by unit.
@@ -287,11 +296,13 @@ def grouped_effects(
     LeakageError
         The priority was fitted on the units that evaluate it.
     RoleError
-        A group is empty or has one arm only, or the priority is constant.
+        A group is empty, has one arm or one cluster only, or the priority is constant.
 
     Notes
     -----
-    Chernozhukov, Demirer, Duflo & Fernández-Val (2025), Econometrica 93(4), section 3. The joint
+    Chernozhukov, Demirer, Duflo & Fernández-Val (2025), Econometrica 93(4), section 3. Standard
+    errors are HC3 (with clusters, the jackknife over clusters), as in `best_linear_projection`,
+    since groups often consist of few clusters. The joint
     band is the sup-t band from Gaussian multipliers of the influence values, and the order is
     tested by the largest fall between neighbours against its distribution where all are equal.
 
@@ -323,114 +334,40 @@ def grouped_effects(
             f"There must not be more groups than units; got {n_groups} groups and "
             f"{scores.n_units} units."
         )
-    found = read_priority(scores, priority, rank_within)
+    pairs = read_repeats(scores, priority, rank_within)
     check_outcome_varies(scores)
     if scores.frame.n_clusters == 1:
         raise RoleError("Groups need at least 2 clusters for an error; the scores have 1.")
-    v = scores.weight
-    group = np.minimum((found.shares(v) * n_groups).astype(np.int64), n_groups - 1)
-    _check_cells(scores, group, n_groups, found)
+    v, widening = scores.weight, pairs[0][1].widening
+    groups = [cut_groups(found.shares(v), n_groups) for _, found in pairs]
+    for group, (_, found) in zip(groups, pairs, strict=True):
+        check_cells(scores, group, n_groups, found)
     runs = [
-        _estimates_of(run, group, n_groups, found.widening, dependence)
-        for run in (scores, *scores.repeats)
+        group_estimates(run, group, n_groups, widening, dependence)
+        for group, (run, _) in zip(groups, pairs, strict=True)
     ]
     effects, contrast, average, steps = (
         median_estimate([run[part] for run in runs]) for part in range(4)
     )
-    rng = random_generator(random_state)
-    largest, order_p = _joint(effects, steps, rng)
+    largest, order_p = _joint(effects, steps, random_generator(random_state))
+    means = [
+        [np.average(found.values[group == g], weights=v[group == g]) for g in range(n_groups)]
+        for group, (_, found) in zip(groups, pairs, strict=True)
+    ]
+    labels = [pd.Series(group + 1, index=scores.units, name="group") for group in groups]
     return GroupedEffects(
         effects,
         contrast,
         average,
         order_p,
-        pd.Series(group + 1, index=scores.units, name="group"),
-        np.array(
-            [np.average(found.values[group == g], weights=v[group == g]) for g in range(n_groups)]
-        ),
+        labels[0],
+        np.median(means, axis=0),
         scores,
         largest,
-        found.within,
-        found.widening,
+        pairs[0][1].within,
+        widening,
+        tuple(labels[1:]),
     )
-
-
-def group_means(
-    score: Floats, group: NDArray[np.int64], weight: Floats, n_groups: int
-) -> tuple[Floats, Floats]:
-    """Return the mean score of each group and its influence values.
-
-    Parameters
-    ----------
-    score, weight : ndarray of shape (n_units,)
-    group : ndarray of shape (n_units,)
-        Codes from 0 to n_groups - 1.
-    n_groups : int
-
-    Returns
-    -------
-    means : ndarray of shape (n_groups,)
-    influence : ndarray of shape (n_units, n_groups)
-
-    Examples
-    --------
-    >>> one = np.ones(4)
-    >>> group_means(np.arange(4.0), np.array([0, 0, 1, 1]), one, 2)[0].tolist()
-    [0.5, 2.5]
-    """
-    member = weight[:, None] * (group[:, None] == np.arange(n_groups))
-    mass = member.sum(axis=0)
-    means = member.T @ score / mass
-    return means, len(score) * member * (score[:, None] - means) / mass
-
-
-def _estimates_of(
-    scores: Scores,
-    group: NDArray[np.int64],
-    n_groups: int,
-    widening: float,
-    dependence: Dependence | None,
-) -> tuple[Estimate, Estimate, Estimate, Estimate]:
-    """Return groups, highest less lowest, all units, and the steps between neighbours."""
-    score, v = scores.score.to_numpy(), scores.weight
-    means, influence = group_means(score, group, v, n_groups)
-    average = np.average(score, weights=v)
-    shift = (v * (score - average) / v.mean())[:, None]
-    influence = shift + widening * (influence - shift)
-    effects = Estimate(
-        means,
-        influence,
-        scores.frame,
-        tuple(f"group {g + 1}" for g in range(n_groups)),
-        "average effects of groups by rising priority",
-        "means of doubly robust scores",
-        dependence,
-        (*scores.assumptions, "the priority was made without the outcomes of these units"),
-        scores.notes,
-        n_parameters=n_groups,
-    )
-    ends = replace(
-        effects,
-        value=means[[-1]] - means[[0]],
-        influence=influence[:, [-1]] - influence[:, [0]],
-        terms=("highest less lowest",),
-        estimand="average effect of the highest group less that of the lowest",
-    )
-    everyone = replace(
-        effects,
-        value=np.array([average]),
-        influence=shift,
-        terms=("all",),
-        estimand="average effect of all units",
-        n_parameters=1,
-    )
-    steps = replace(
-        effects,
-        value=np.diff(means),
-        influence=np.diff(influence, axis=1),
-        terms=tuple(f"group {g + 2} less group {g + 1}" for g in range(n_groups - 1)),
-    )
-    return effects, ends, everyone, steps
 
 
 def _joint(effects: Estimate, steps: Estimate, rng: np.random.Generator) -> tuple[Floats, float]:
@@ -441,30 +378,3 @@ def _joint(effects: Estimate, steps: Estimate, rng: np.random.Generator) -> tupl
     size = np.where(steps.std_error > 0, steps.std_error, 1.0)
     fall = float((-steps.value / size).max())
     return largest, float((1 + (falls >= fall).sum()) / (1 + N_DRAWS))
-
-
-def _check_cells(scores: Scores, group: NDArray[np.int64], n_groups: int, found: Priority) -> None:
-    """Refuse groups that are empty or lack an arm."""
-    v = scores.weight
-    mass = np.bincount(group, weights=v, minlength=n_groups)
-    empty = np.flatnonzero(mass == 0) + 1
-    if len(empty):
-        n_values = len(np.unique(found.values))
-        constant = " It is constant, so there is nothing to sort by." if n_values == 1 else ""
-        raise RoleError(
-            f"Each of {n_groups} groups needs units with weight; groups {list_some(empty)} have "
-            f"none. The priority has {n_values} values among {len(group)} units, ranked within "
-            f"{found.within}.{constant} Use fewer groups, or a priority with more values."
-        )
-    if "treatment" not in scores.table:
-        return
-    w = scores.table["treatment"].to_numpy()
-    for arm, word in ((1, "treated"), (0, "control")):
-        own = np.bincount(group, weights=v * (w == arm), minlength=n_groups)
-        lacking = np.flatnonzero(own == 0) + 1
-        if len(lacking):
-            raise RoleError(
-                f"Every group needs treated and control units; groups {list_some(lacking)} of "
-                f"{n_groups} have no {word} unit, so their effect rests on predictions alone. Use "
-                "fewer groups."
-            )

@@ -1,5 +1,6 @@
 """What a rule of treatment is worth, and rules that spend a budget."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from terracausal._foundation.errors import RoleError
-from terracausal.effects.origin import with_origin
-from terracausal.evaluation.priorities import RankWithin, check_outcome_varies, read_priority
+from terracausal.effects.origin import with_origin, with_repeats
+from terracausal.evaluation.priorities import (
+    Priority,
+    RankWithin,
+    check_outcome_varies,
+    read_repeats,
+)
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
 
@@ -28,7 +34,8 @@ def policy_value(
     Parameters
     ----------
     scores : Scores
-        From `doubly_robust_scores`; with repeats the median over them is taken.
+        From `doubly_robust_scores`. With repeats, of scores or policy, the median over them is
+        taken.
     policy : pandas.Series or array-like of shape (n_units,)
         The chance with which the rule treats each unit: 0 or 1, or between. From
         `treat_within_budget` or `learn_policy`, or any rule that does not come from these units'
@@ -69,21 +76,21 @@ def policy_value(
     """
     if not np.isfinite(cost):
         raise ValueError(f"`cost` must be a finite number; got {cost!r}.")
-    found = read_priority(scores, policy, name="policy")
-    chance = found.values
-    outside = int(((chance < 0) | (chance > 1)).sum())
-    if outside:
-        raise ValueError(
-            f"`policy` must hold chances from 0 to 1; {outside} of {len(chance)} values lie "
-            f"outside ({chance.min():.4g} to {chance.max():.4g}). Turn a priority into a rule with "
-            "treat_within_budget."
-        )
+    pairs = read_repeats(scores, policy, name="policy")
+    for _, found in pairs:
+        chance = found.values
+        outside = int(((chance < 0) | (chance > 1)).sum())
+        if outside:
+            raise ValueError(
+                f"`policy` must hold chances from 0 to 1; {outside} of {len(chance)} values lie "
+                f"outside ({chance.min():.4g} to {chance.max():.4g}). Turn a priority into a rule "
+                "with treat_within_budget."
+            )
     check_outcome_varies(scores)
     if scores.frame.n_clusters == 1:
         raise RoleError("A value needs at least 2 clusters for an error; the scores have 1.")
-    runs = (scores, *scores.repeats)
     return median_estimate(
-        [_value_of(run, chance, cost, found.widening, dependence) for run in runs]
+        [_value_of(run, part.values, cost, part.widening, dependence) for run, part in pairs]
     )
 
 
@@ -166,7 +173,8 @@ def treat_within_budget(
     Returns
     -------
     pandas.Series of shape (n_units,)
-        The chance of treatment, for `policy_value`. Units that tie where the budget ends share what
+        The chance of treatment, for `policy_value`; with repeats of the priority that of the first,
+        which carries the others. Units that tie where the budget ends share what
         is left, so no order of rows decides.
 
     Raises
@@ -182,21 +190,53 @@ def treat_within_budget(
     >>> treat_within_budget(scores, [0.3, 0.1, 0.1, 0.9], 0.75).tolist()
     [1.0, 0.5, 0.5, 1.0]
     """
-    if not 0 <= budget <= 1:
-        raise ValueError(f"`budget` must be a share from 0 to 1; got {budget!r}.")
-    found = read_priority(scores, priority, rank_within)
-    v = scores.weight
+    check_budget(budget)
+    policies = [
+        _spend_in_folds(scores, found, budget)
+        for _, found in read_repeats(replace(scores, repeats=()), priority, rank_within)
+    ]
+    return with_repeats(policies)
+
+
+def _spend_in_folds(scores: Scores, found: Priority, budget: float) -> "pd.Series[float]":
+    """Return the chances of one repeat, with the origin of its priority."""
+    v, chance = scores.weight, np.zeros(scores.n_units)
     folds = np.zeros(scores.n_units) if found.folds is None else found.folds
-    chance = np.zeros(scores.n_units)
     for label in np.unique(folds):
         own = folds == label
-        chance[own] = _spend(found.values[own], v[own], budget)
+        chance[own] = spend_budget(found.values[own], v[own], budget)
     policy = pd.Series(chance, index=scores.units, name="policy")
-    return policy if found.origin is None else with_origin(policy, found.origin)
+    if found.origin is None:
+        return policy
+    return with_origin(policy, replace(found.origin, repeats=()))
 
 
-def _spend(priority: Floats, weight: Floats, budget: float) -> Floats:
-    """Return chances of shape (n_units,) that use the share `budget` of the weight."""
+def check_budget(budget: float) -> float:
+    """Return `budget` if it is a share from 0 to 1."""
+    if not 0 <= budget <= 1:
+        raise ValueError(f"`budget` must be a share from 0 to 1; got {budget!r}.")
+    return float(budget)
+
+
+def spend_budget(priority: Floats, weight: Floats, budget: float) -> Floats:
+    """Return the chances of treatment that spend a budget on the highest priorities.
+
+    Parameters
+    ----------
+    priority, weight : ndarray of shape (n_units,)
+    budget : float
+        Share of the weight.
+
+    Returns
+    -------
+    ndarray of shape (n_units,)
+        Units that tie where the budget ends share what is left.
+
+    Examples
+    --------
+    >>> spend_budget(np.array([1.0, 3.0, 2.0]), np.ones(3), 0.5).tolist()
+    [0.0, 1.0, 0.5]
+    """
     tie = np.unique(-priority, return_inverse=True)[1].reshape(-1)
     mass = np.bincount(tie, weights=weight)
     before = np.cumsum(mass) - mass

@@ -162,7 +162,8 @@ def learn_policy(
     Parameters
     ----------
     scores : Scores
-        From `doubly_robust_scores`.
+        From `doubly_robust_scores`; with repeats trees learn from the mean over them, and the value
+        is the median.
     columns : pandas.DataFrame, pandas.Series or array-like of shape (n_units, n_columns)
         What the rule may look at, aligned by unit; each level of a category is an indicator.
     depth : int, default=2
@@ -207,7 +208,8 @@ def learn_policy(
     check_outcome_varies(scores)
     order = canonical_order(scores.units)
     x = numeric_columns(scores, columns, drop_first=False)
-    values, gain = x.to_numpy()[order], scores.score.to_numpy()[order] - cost
+    runs = [run.score.loc[scores.units] for run in (scores, *scores.repeats)]
+    values, gain = x.to_numpy()[order], np.mean(runs, axis=0)[order] - cost
     weight, rng = scores.weight[order], random_generator(random_state)
     labels = _cluster_folds(scores, order, n_folds, rng)
     policies = require("econml.policy", needed_by="learn_policy")

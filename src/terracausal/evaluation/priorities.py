@@ -13,7 +13,7 @@ from terracausal._foundation.checks import (
     check_unique,
 )
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
-from terracausal.effects import EffectOrigin, origin_of
+from terracausal.effects import EffectOrigin, origin_of, repeats_of
 from terracausal.evaluation.rates import rank_within_folds
 from terracausal.nuisance import Scores
 
@@ -53,6 +53,7 @@ def read_priority(
     rank_within: RankWithin = "auto",
     name: str = "priority",
     option: str = "rank_within",
+    out_of_bag: bool = False,
 ) -> Priority:
     """Align a priority with scores and refuse one that has seen their outcomes.
 
@@ -67,6 +68,9 @@ def read_priority(
         What it is called in messages.
     option : str, default="rank_within"
         What `rank_within` is called in messages.
+    out_of_bag : bool, default=False
+        Whether out-of-bag effects of a forest will do. They do not for a ranking: each is moved
+        away from the outcomes of its own cluster.
 
     Returns
     -------
@@ -104,18 +108,67 @@ def read_priority(
         return Priority(values, None, 1.0, None)
     values = check_finite(name, align(scores, priority, name))
     refuse_seen(scores, priority, name)
+    if origin is not None and origin.out_of_bag and not out_of_bag:
+        raise LeakageError(
+            f"The {name} holds out-of-bag effects ({origin.learner}). Each of them leaves its own "
+            "cluster out and so moves away from that cluster's outcomes, which biases a ranking "
+            "downwards. Use cross_predict(study, folds), which is ranked within folds."
+        )
     if folds is None:
         return Priority(values, None, 1.0, origin)
     labels = None if rank_within == "all" else folds.loc[scores.units].to_numpy()
     return Priority(values, labels, OUT_OF_FOLD_WIDENING, origin)
 
 
+def read_repeats(
+    scores: Scores,
+    priority: "pd.Series[float] | pd.DataFrame | ArrayLike",
+    rank_within: RankWithin = "auto",
+    name: str = "priority",
+    option: str = "rank_within",
+    out_of_bag: bool = False,
+) -> "list[tuple[Scores, Priority]]":
+    """Read a priority, and pair the repeats of scores with those of the priority.
+
+    Parameters
+    ----------
+    scores, priority, rank_within, name, option, out_of_bag
+        As in `read_priority`; both scores and priority may have repeats.
+
+    Returns
+    -------
+    list of (Scores, Priority)
+        One pair per repeat. Where only one of them has repeats, the other stands in each pair.
+
+    Raises
+    ------
+    AlignmentError
+        Both have repeats, of different numbers.
+    """
+    parts = repeats_of(priority) if isinstance(priority, pd.Series) else (priority,)
+    found = [read_priority(scores, part, rank_within, name, option, out_of_bag) for part in parts]
+    runs = (scores, *scores.repeats)
+    if len(runs) != len(found) and min(len(runs), len(found)) > 1:
+        raise AlignmentError(
+            f"Scores and {name} must have the same number of repeats, or one of them none; got "
+            f"{len(runs)} and {len(found)}. Repeat both over the same folds."
+        )
+    n_pairs = max(len(runs), len(found))
+    pairs = zip(runs * (n_pairs // len(runs)), found * (n_pairs // len(found)), strict=True)
+    return list(pairs)
+
+
 def align(scores: Scores, values: Any, name: str) -> Any:
     """Return the rows of a Series or table in the order of the scores."""
+    return align_units(scores.units, values, name)
+
+
+def align_units(units: pd.Index, values: Any, name: str) -> Any:
+    """Return the rows of a Series or table for `units`; it may have more of them."""
     check_unique(f"The index of `{name}` (the unit keys)", values.index)
     # trimming leaves fewer units in the scores than there were
-    check_same_index(name, values.index.intersection(scores.units), scores.units)
-    return values.loc[scores.units]
+    check_same_index(name, values.index.intersection(units), units)
+    return values.loc[units]
 
 
 def refuse_seen(scores: Scores, values: "pd.Series[Any]", name: str) -> None:

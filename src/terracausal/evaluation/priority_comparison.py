@@ -8,20 +8,25 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from terracausal._foundation.checks import check_choice, check_count, check_fraction
-from terracausal._foundation.errors import RoleError, list_some
-from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
-from terracausal.evaluation.priorities import Priority, RankWithin, read_priority
-from terracausal.evaluation.rates import Ranking, half_sample_weights, rate_and_curve
+from terracausal._foundation.checks import check_count, check_fraction
+from terracausal._foundation.errors import AlignmentError
+from terracausal._foundation.randomness import RandomState
+from terracausal.evaluation.priorities import (
+    Priority,
+    RankWithin,
+    check_outcome_varies,
+    read_repeats,
+)
+from terracausal.evaluation.rates import Draws, Target, check_target
+from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
 from terracausal.evaluation.result import Diagnostic
-from terracausal.evaluation.targeting import Target
+from terracausal.evaluation.targeting import curve_fractions
 from terracausal.nuisance import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.floating[Any]]
-_FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 21))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,8 @@ class PriorityComparison(Diagnostic):
     std_error : ndarray of shape (3,)
         Those of out-of-fold priorities are widened.
     terms : tuple of str
-    target : {"AUTOC", "QINI"}
+    target : str
+        "AUTOC", "QINI" or the name of a function.
     n_units : int
     n_clusters : int, default=None
         None where units are independent.
@@ -164,9 +170,11 @@ def compare_priorities(
     Parameters
     ----------
     scores : Scores
+        With repeats, of scores or priorities, the median over them is taken.
     first, second : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`.
-    target : {"AUTOC", "QINI"}, default="AUTOC"
+    target : {"AUTOC", "QINI"} or callable, default="AUTOC"
+        As in `rank_weighted_effect`.
     names : tuple of str, default=("first", "second")
         What the priorities are called.
     n_bootstrap : int, default=200
@@ -196,28 +204,39 @@ def compare_priorities(
     >>> float(same.value[2]), float(same.std_error[2])
     (0.0, 0.0)
     """
-    check_choice("target", target, ("AUTOC", "QINI"))
+    name = check_target(target)
     check_count("n_bootstrap", n_bootstrap, minimum=2)
     found = [
-        read_priority(scores, values, rank_within, name)
-        for values, name in ((first, "first priority"), (second, "second priority"))
+        read_repeats(scores, values, rank_within, which)
+        for values, which in ((first, "first priority"), (second, "second priority"))
     ]
-    draws = _draws_of(scores, n_bootstrap, random_state)
-    values, spreads = [], []
-    for one in found:
-        rates = _rates_of(scores, one, draws, target, np.ones(1))[0]
-        values.append(rates[0])
-        spreads.append(one.widening * (rates[1:] - rates[1:].mean()))
-    gaps = [*spreads, spreads[0] - spreads[1]]
+    counts = [len(pairs) for pairs in found]
+    if counts[0] != counts[1] and min(counts) > 1:
+        raise AlignmentError(
+            f"Both priorities must have the same number of repeats, or one of them none; got "
+            f"{counts[0]} and {counts[1]}. Repeat both over the same folds."
+        )
+    check_outcome_varies(scores)
+    draws = half_samples(scores, n_bootstrap, random_state)
+    one, other = np.broadcast_arrays(*(_widened_rates(pairs, draws, target) for pairs in found))
+    value, std_error = median_and_error(np.stack([one, other, one - other], axis=-1))
     return PriorityComparison(
-        np.array([*values, values[0] - values[1]]),
-        np.array([gap.std(ddof=1) for gap in gaps]),
+        value,
+        std_error,
         (*names, f"{names[0]} less {names[1]}"),
-        target,
+        name,
         scores.n_units,
         scores.frame.n_clusters,
-        (found[0].widening, found[1].widening),
+        (found[0][0][1].widening, found[1][0][1].widening),
     )
+
+
+def _widened_rates(pairs: list[tuple[Scores, Priority]], draws: Draws, target: Target) -> Floats:
+    """Return RATEs by repeat and draw, those of half-samples drawn apart by the widening."""
+    rates, _ = rates_by_repeat(pairs, draws, target, np.ones(1))
+    mean = rates[:, 1:].mean(axis=1, keepdims=True)
+    wider = mean + pairs[0][1].widening * (rates[:, 1:] - mean)
+    return np.concatenate([rates[:, :1], wider], axis=1)
 
 
 def targeting_curve(
@@ -235,6 +254,7 @@ def targeting_curve(
     Parameters
     ----------
     scores : Scores
+        With repeats, of scores or priorities, the median over them is taken.
     priority : pandas.Series or array-like of shape (n_units,)
         As in `rank_weighted_effect`.
     level : float, default=0.95
@@ -268,17 +288,19 @@ def targeting_curve(
     True
     """
     check_count("n_bootstrap", n_bootstrap, minimum=2)
-    grid = np.asarray(_FRACTIONS if fractions is None else fractions, dtype=np.float64)
-    if grid.ndim != 1 or not len(grid) or not ((grid > 0) & (grid <= 1)).all():
-        raise ValueError(f"`fractions` must lie in (0, 1]; got {list_some(np.ravel(grid))}.")
-    found = read_priority(scores, priority, rank_within)
-    draws = _draws_of(scores, n_bootstrap, random_state)
-    curves = _rates_of(scores, found, draws, "AUTOC", grid)[1]
-    estimate, gaps = curves[0], found.widening * (curves[1:] - curves[1:].mean(axis=0))
-    std_error = gaps.std(axis=0, ddof=1)
-    moving = (std_error > 1e-12 * std_error.max(initial=0.0)) & (grid < 1)
-    largest = np.abs(gaps[:, moving] / std_error[moving]).max(axis=1, initial=0.0)
     check_fraction("level", level)
+    grid = curve_fractions(fractions)
+    pairs = read_repeats(scores, priority, rank_within)
+    check_outcome_varies(scores)
+    draws = half_samples(scores, n_bootstrap, random_state)
+    curves = rates_by_repeat(pairs, draws, "AUTOC", grid)[1]
+    estimate, std_error = median_and_error(curves)
+    std_error = pairs[0][1].widening * std_error
+    # which shares move together is that of the mean over repeats
+    gaps = (curves[:, 1:] - curves[:, 1:].mean(axis=1, keepdims=True)).mean(axis=0)
+    spread = gaps.std(axis=0, ddof=1)
+    moving = (spread > 1e-12 * spread.max(initial=0.0)) & (grid < 1)
+    largest = np.abs(gaps[:, moving] / spread[moving]).max(axis=1, initial=0.0)
     alone = stats.norm.ppf(0.5 + level / 2)
     joint = max(float(np.quantile(largest, level)), alone)
     return pd.DataFrame(
@@ -292,27 +314,3 @@ def targeting_curve(
             "band_high": estimate + joint * std_error,
         }
     )
-
-
-def _draws_of(scores: Scores, n_bootstrap: int, random_state: RandomState) -> Floats:
-    """Return unit weights, first all units and then half-samples, in canonical order."""
-    order = canonical_order(scores.units)
-    codes, v = np.arange(scores.n_units), scores.weight[order]
-    if scores.frame.cluster is not None:
-        codes = pd.factorize(scores.frame.cluster.iloc[order])[0].astype(np.int64)
-    if codes.max() < 1:
-        raise RoleError("Half-samples need at least 2 clusters; the scores have 1.")
-    halves = half_sample_weights(codes, n_bootstrap, random_generator(random_state)) * v
-    if (halves.sum(axis=1) == 0).any():
-        raise RoleError("A half-sample had no unit with weight; too few clusters have any.")
-    return np.concatenate([v[None, :], halves])
-
-
-def _rates_of(
-    scores: Scores, found: Priority, draws: Floats, target: str, grid: Floats
-) -> tuple[Floats, Floats]:
-    """Return RATEs and curves of one priority for all sets of unit weights."""
-    order = canonical_order(scores.units)
-    values = found.values if found.folds is None else found.shares(scores.weight)
-    ranking = Ranking.of(scores.score.to_numpy()[order], values[order])
-    return rate_and_curve(ranking, draws, target, grid)

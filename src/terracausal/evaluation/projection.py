@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from terracausal.evaluation.least_squares import regression_estimate
+from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.priorities import check_outcome_varies, numeric_columns
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate

@@ -355,9 +355,9 @@ class Chips:
             Sites to keep; None keeps all.
         bands : sequence of str, default=None
             Bands to keep; None keeps all.
-        times : slice or sequence of dates, default=None
-            Times to keep, such as `slice("2015", "2018")` (both included); None keeps all. Sites
-            left without an image are left out and counted in `describe`.
+        times : slice, sequence of dates or "last", default=None
+            Times to keep, such as `slice("2015", "2018")` (both included), or each site's "last";
+            None keeps all. Sites left without an image are left out and counted in `describe`.
 
         Returns
         -------

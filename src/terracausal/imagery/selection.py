@@ -36,13 +36,17 @@ def common_times(
 
 
 def kept_times(dates: Sequence[pd.Timestamp | None], times: Any) -> tuple[int, ...]:
-    """Return the positions of the dates that a slice or a sequence of dates names."""
+    """Return the positions of the dates that a slice, a sequence of dates or "last" names."""
+    if isinstance(times, str) and times == "last" and len(dates) <= 1:
+        return tuple(range(len(dates)))  # a single image needs no date
     known = [day for day in dates if day is not None]
     if len(known) < len(dates):
         raise ValueError(
             "`times` selects by date, but these images are undated. Read them with `dates`."
         )
     index = pd.Series(range(len(dates)), index=pd.DatetimeIndex(known))
+    if isinstance(times, str) and times == "last":
+        return (int(np.argmax(index.index)),)
     if isinstance(times, slice):
         # a date without a day, such as "2015", means all of its days
         order = index.sort_index()

@@ -43,7 +43,7 @@ class ComponentChoice:
     table : pandas.DataFrame
         One row per candidate: n_components, log_density (mean over sites), std_error, difference
         (to the best), difference_std_error, stability (mean adjusted Rand index between the folds'
-        sortings of all sites by their image), gain and gain_std_error (over one component),
+        labellings of all sites by their image), gain and gain_std_error (over one component),
         n_sites, n_clusters.
     p_value : float, default=None
         Of no heterogeneity: that no number of components above 1 predicts better than 1. One-sided
@@ -213,7 +213,7 @@ def choose_components(
 
 
 def _stability(types: list[NDArray[np.intp]]) -> float:
-    """Return the mean adjusted Rand index between the folds' sortings of all sites."""
+    """Return the mean adjusted Rand index between the folds' labellings of all sites."""
     return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(types, 2)]))
 
 

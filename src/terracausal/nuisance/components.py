@@ -1,6 +1,8 @@
-"""Principal components of embedding columns, learned on the training units of a fold."""
+"""What training units do to embedding columns: principal components, and bounds."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +12,84 @@ from sklearn.decomposition import PCA
 from terracausal._foundation.checks import check_count
 from terracausal._foundation.errors import RoleError
 
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ColumnComponents:
+    """Principal components of some standardised columns, which replace these.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        The columns that are replaced; none where there were no more than components.
+    mean, spread : ndarray of shape (n_columns,)
+        Of the rows that it was learned from.
+    pca : sklearn.decomposition.PCA, default=None
+        None where nothing is replaced.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"age": [1.0, 2, 3], "a": [0.0, 1, 2], "b": [0.0, 2, 4]})
+    >>> ColumnComponents.learn(table, ["a", "b"], 1).transform(table).columns.tolist()
+    ['age', 'component_0']
+    """
+
+    columns: tuple[str, ...]
+    mean: Floats = field(repr=False)
+    spread: Floats = field(repr=False)
+    pca: PCA | None = field(default=None, repr=False)
+
+    @classmethod
+    def learn(
+        cls, features: pd.DataFrame, columns: Collection[str], n_components: int
+    ) -> "ColumnComponents":
+        """Learn components; columns that are not more than components stay as they are.
+
+        Parameters
+        ----------
+        features : pandas.DataFrame of shape (n_units, n_features)
+        columns : collection of str
+            The columns to replace, where there.
+        n_components : int
+
+        Returns
+        -------
+        ColumnComponents
+        """
+        own = [name for name in features.columns if name in columns]
+        if len(own) <= n_components:
+            return cls((), np.zeros(0), np.ones(0))
+        wide = features[own].to_numpy()
+        mean, spread = wide.mean(axis=0), wide.std(axis=0)
+        spread[spread < 1e-12 * np.maximum(1.0, np.abs(mean))] = 1.0
+        pca = PCA(n_components, svd_solver="full").fit((wide - mean) / spread)
+        return cls(tuple(own), mean, spread, pca)
+
+    def transform(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Return the other columns, then the components.
+
+        Parameters
+        ----------
+        features : pandas.DataFrame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_rows, n_other + n_components)
+        """
+        if self.pca is None:
+            return features
+        wide = (features[list(self.columns)].to_numpy() - self.mean) / self.spread
+        components = self.pca.transform(wide) if len(wide) else np.zeros((0, self.pca.n_components))
+        names = [f"component_{j}" for j in range(components.shape[1])]
+        reduced = pd.DataFrame(components, index=features.index, columns=names)
+        return pd.concat([features.drop(columns=list(self.columns)), reduced], axis=1)
+
 
 def reduce_columns(
     features: pd.DataFrame, columns: Collection[str], n_components: int, train: NDArray[np.bool_]
 ) -> pd.DataFrame:
     """Replace some columns by their principal components, learned on the training rows.
-
-    Columns are standardised first. Fewer columns than components stay as they are.
 
     Parameters
     ----------
@@ -37,17 +110,42 @@ def reduce_columns(
     >>> reduce_columns(table, ["a", "b"], 1, np.ones(3, dtype=bool)).columns.tolist()
     ['age', 'component_0']
     """
-    own = [name for name in features.columns if name in columns]
-    if len(own) <= n_components:
+    return ColumnComponents.learn(features.loc[train], columns, n_components).transform(features)
+
+
+def bound_columns(
+    features: pd.DataFrame, columns: Collection[str], train: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Move columns of the other rows into the range of the training rows.
+
+    An image unlike all others has embeddings far outside them, and a linear learner would
+    extrapolate to it: one unit then decides an average.
+
+    Parameters
+    ----------
+    features : pandas.DataFrame of shape (n_units, n_features)
+    columns : collection of str
+        The columns to bound; others stay as they are.
+    train : ndarray of bool of shape (n_units,)
+        Rows that set the range.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_units, n_features)
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"age": [1.0, 2, 99], "a": [0.0, 1, 99]})
+    >>> bound_columns(table, ["a"], np.array([True, True, False])).iloc[2].tolist()
+    [99.0, 1.0]
+    """
+    own = features.columns.isin(list(columns))
+    if not own.any():
         return features
-    wide = features[own].to_numpy()
-    mean, spread = wide[train].mean(axis=0), wide[train].std(axis=0)
-    spread[spread < 1e-12 * np.maximum(1.0, np.abs(mean))] = 1.0
-    wide = (wide - mean) / spread
-    components = PCA(n_components, svd_solver="full").fit(wide[train]).transform(wide)
-    names = [f"component_{j}" for j in range(n_components)]
-    reduced = pd.DataFrame(components, index=features.index, columns=names)
-    return pd.concat([features.drop(columns=own), reduced], axis=1)
+    values = features.to_numpy(dtype=np.float64, copy=True)
+    inside = values[train][:, own]
+    values[:, own] = np.clip(values[:, own], inside.min(axis=0), inside.max(axis=0))
+    return pd.DataFrame(values, index=features.index, columns=features.columns)
 
 
 def check_components(n_components: int, n_columns: int, n_train: int) -> None:

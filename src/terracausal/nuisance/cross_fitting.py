@@ -1,5 +1,6 @@
 """Outcome and treatment predicted for units that the learners have not seen."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,13 +13,14 @@ from terracausal._foundation.checks import check_count, check_same_index
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
-from terracausal.nuisance.components import check_components, reduce_columns
+from terracausal.nuisance.components import bound_columns, check_components, reduce_columns
 from terracausal.nuisance.defaults import outcome_learner_of, propensity_learner_of
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
 
 Floats = NDArray[np.floating[Any]]
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,8 @@ class Nuisances:
     Parameters
     ----------
     table : pandas.DataFrame of shape (n_units, 4)
-        Columns propensity, outcome_control, outcome_treated and fold, indexed by unit.
+        Columns propensity, outcome_control, outcome_treated and fold, indexed by unit; no fold for
+        predictions out of the bag of a forest.
     propensity_known : bool
         True where the propensity was given and not estimated.
     learners : dict of str to str
@@ -66,8 +69,10 @@ class Nuisances:
 
     def summary(self) -> str:
         """Return what predicted each nuisance, and how well on held-out units, as text."""
-        n_folds = self.table["fold"].nunique()
-        lines = [f"Nuisances of {len(self.table):,} units, predicted out of {n_folds} folds"]
+        how = "out of bag"
+        if "fold" in self.table:
+            how = f"out of {self.table['fold'].nunique()} folds"
+        lines = [f"Nuisances of {len(self.table):,} units, predicted {how}"]
         for name, learner in self.learners.items():
             row = self.quality.loc[self.quality["nuisance"] == name]
             told = "".join(
@@ -133,6 +138,10 @@ def cross_fit(
     Journal 21(1), doi:10.1111/ectj.12097, with folds of whole clusters. `repeat_cross_fit` does it
     several times, and tells how much the folds matter.
 
+    Embedding columns of held-out units (or their components) are moved into the range of the
+    training units of the fold, so that no learner extrapolates to an image unlike all others.
+    Covariates are left as they are.
+
     Raises
     ------
     RoleError
@@ -152,12 +161,7 @@ def cross_fit(
         study = study.with_roles(propensity=propensity)
     if folds is None:
         folds = study.folds(random_state=rng)
-    check_same_index("folds", folds.labels.index, study.units)
-    check_whole_clusters(folds.labels, study.clusters)
-    ordered = study.canonical()
-    positions = folds.labels.index.get_indexer(ordered.units)
-    splits = [(train[positions], test[positions]) for train, test in folds.split()]
-    _check_training_arms(splits, ordered.treatment.to_numpy())
+    ordered, splits = fold_rows(study, folds)
     if n_components is not None:
         n_train = min(int(train.sum()) for train, _ in splits)
         check_components(n_components, len(study.embedding_columns), n_train)
@@ -166,17 +170,67 @@ def cross_fit(
     run = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_fit_fold)(work, fold, train, test, child) for fold, (train, test), child in tasks
     )
+    found = track(run, "cross-fitting nuisances", len(tasks))
+    return gather_folds(study, folds, zip(splits, found, strict=True), work.names())
+
+
+def fold_rows(study: Study, folds: Folds) -> tuple[Study, list[tuple[Rows, Rows]]]:
+    """Check folds, and return the study in canonical order with its training and held-out rows.
+
+    Parameters
+    ----------
+    study : Study
+    folds : Folds
+
+    Returns
+    -------
+    ordered : Study
+    splits : list of pairs of ndarray of bool of shape (n_units,)
+        Training and held-out units of each fold, in the order of `ordered`.
+    """
+    check_same_index("folds", folds.labels.index, study.units)
+    check_whole_clusters(folds.labels, study.clusters)
+    ordered = study.canonical()
+    positions = folds.labels.index.get_indexer(ordered.units)
+    splits = [(train[positions], test[positions]) for train, test in folds.split()]
+    weight = None if ordered.weight is None else ordered.weight.to_numpy()
+    check_training_arms(splits, ordered.treatment.to_numpy(), weight)
+    return ordered, splits
+
+
+def gather_folds(
+    study: Study,
+    folds: Folds,
+    found: Iterable[tuple[tuple[Rows, Rows], Floats]],
+    learners: dict[str, str],
+) -> Nuisances:
+    """Put the predictions of all folds together.
+
+    Parameters
+    ----------
+    study : Study
+        In the caller's order.
+    folds : Folds
+    found : iterable of ((train, test), ndarray of shape (n_test, 3))
+        Rows of each fold, as `fold_rows` gives them, and what was predicted for the held-out ones.
+    learners : dict of str to str
+        What predicts each nuisance.
+
+    Returns
+    -------
+    Nuisances
+    """
+    ordered = study.canonical()
     table = pd.DataFrame(
         np.nan, index=ordered.units, columns=["propensity", "outcome_control", "outcome_treated"]
     )
-    for (_, (_, test), _), found in zip(
-        tasks, track(run, "cross-fitting nuisances", len(tasks)), strict=True
-    ):
-        table.loc[test] = found
+    for (_, test), predicted in found:
+        table.loc[test] = predicted
     table["fold"] = folds.labels.loc[ordered.units]
-    quality = _quality(table, work.outcome, work.treatment, known=work.known is not None)
-    known = work.known is not None
-    return Nuisances(table.loc[study.units], known, work.names(), quality, study.roles.outcome)
+    known = study.propensity is not None
+    outcome, treatment = ordered.outcome.to_numpy(), ordered.treatment.to_numpy()
+    quality = _quality(table, outcome, treatment, known=known)
+    return Nuisances(table.loc[study.units], known, learners, quality, study.roles.outcome)
 
 
 def repeat_cross_fit(
@@ -189,8 +243,8 @@ def repeat_cross_fit(
 ) -> Nuisances:
     """Run `cross_fit` several times with other folds and seeds.
 
-    `doubly_robust_scores` and `average_effect` then take the median over the repeats, and count
-    their spread in the standard error. Whatever else is done with the scores uses the first repeat.
+    `average_effect` and everything in `evaluation` that takes scores then give the median over the
+    repeats, and count their spread in the standard error.
 
     Parameters
     ----------
@@ -226,16 +280,28 @@ def repeat_cross_fit(
     return replace(runs[0], repeats=tuple(runs[1:]))
 
 
-def _check_training_arms(
-    splits: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]], treatment: Floats
+def check_training_arms(
+    splits: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    treatment: Floats,
+    weight: Floats | None = None,
 ) -> None:
-    """Refuse folds that leave an arm with fewer than two training units."""
+    """Refuse folds that leave an arm with fewer than two training units that have weight.
+
+    Parameters
+    ----------
+    splits : list of pairs of ndarray of bool of shape (n_units,)
+        Training and held-out units of each fold.
+    treatment : ndarray of shape (n_units,)
+    weight : ndarray of shape (n_units,), default=None
+    """
+    weighs = np.ones(len(treatment), dtype=bool) if weight is None else weight > 0
+    with_weight = "" if weight is None else " with a weight above zero"
     for fold, (train, _) in enumerate(splits):
-        counts = [int((train & (treatment == arm)).sum()) for arm in (0, 1)]
+        counts = [int((train & weighs & (treatment == arm)).sum()) for arm in (0, 1)]
         if min(counts) < 2:
             raise RoleError(
-                f"Each arm needs at least 2 training units; without fold {fold} there are "
-                f"{counts[1]} treated and {counts[0]} control. Use fewer folds."
+                f"Each arm needs at least 2 training units{with_weight}; without fold {fold} there "
+                f"are {counts[1]} treated and {counts[0]} control. Use fewer folds, or more data."
             )
 
 
@@ -280,13 +346,13 @@ class _Work:
         )
 
     def reduced(self, train: NDArray[np.bool_]) -> "_Work":
-        """Return the work with the embeddings reduced to components of the training rows."""
-        if self.n_components is None:
-            return self
-        features = {
-            task: reduce_columns(table, self.embeddings, self.n_components, train)
-            for task, table in self.features.items()
-        }
+        """Return the work with the embeddings reduced to, and bounded by, the training rows."""
+        features = {}
+        for task, table in self.features.items():
+            others = [name for name in table.columns if name not in self.embeddings]
+            if self.n_components is not None:
+                table = reduce_columns(table, self.embeddings, self.n_components, train)
+            features[task] = bound_columns(table, table.columns.difference(others), train)
         return replace(self, features=features)
 
     def names(self) -> dict[str, str]:

@@ -45,22 +45,15 @@ def fit_learner(
     scikit-learn estimator
         The fitted clone.
     """
-    fresh = clone(learner)
-    seeds = {
-        name: draw_seed(rng)
-        for name, value in sorted(fresh.get_params(deep=True).items())
-        if (name == "random_state" or name.endswith("__random_state")) and value is None
-    }
-    if seeds:
-        fresh.set_params(**seeds)
+    fresh = seeded(learner, rng)
     last = fresh.steps[-1][1] if isinstance(fresh, Pipeline) else fresh
     prefix = f"{fresh.steps[-1][0]}__" if isinstance(fresh, Pipeline) else ""
     arguments: dict[str, Any] = {}
     if weight is not None:
         if not has_fit_parameter(last, "sample_weight"):
             raise ValueError(
-                f"The study has unit weights, but {type(last).__name__} ({task}) takes no "
-                "sample_weight. Use a learner that does, or a study without weights."
+                f"Units are weighted here, but {type(last).__name__} ({task}) takes no "
+                "sample_weight. Use a learner that does, such as 'ridge'."
             )
         arguments[f"{prefix}sample_weight"] = weight
     if groups is not None and has_fit_parameter(last, "groups"):
@@ -70,6 +63,27 @@ def fit_learner(
     except Exception as error:
         error.add_note(f"while fitting {task}: {type(last).__name__} on {len(target)} units")
         raise
+
+
+def seeded(learner: Any, rng: np.random.Generator) -> Any:
+    """Return a clone of `learner` whose unset `random_state` parameters are drawn from `rng`.
+
+    Parameters
+    ----------
+    learner : scikit-learn estimator
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    scikit-learn estimator
+    """
+    fresh = clone(learner)
+    seeds = {
+        name: draw_seed(rng)
+        for name, value in sorted(fresh.get_params(deep=True).items())
+        if (name == "random_state" or name.endswith("__random_state")) and value is None
+    }
+    return fresh.set_params(**seeds) if seeds else fresh
 
 
 def predict_numbers(fitted: Any, features: pd.DataFrame, task: str) -> Floats:

@@ -24,6 +24,7 @@ from terracausal._foundation.checks import check_count
 Floats = NDArray[np.floating[Any]]
 _PENALTIES = tuple(float(value) for value in np.logspace(-3, 6, 19))
 _NEWTON_COLUMNS = 600
+_WIDE = 100
 # the loss falls and then rises along the path, and weak penalties take longest to fit
 _RISES = 2
 _INVERSE_PENALTIES = tuple(float(value) for value in np.logspace(-5, 1, 7))
@@ -146,12 +147,23 @@ def ridge_path(
 
 
 def _rotate(design: Floats) -> tuple[Floats, Floats]:
-    """Return fewer columns with the same inner products when there are more columns than rows."""
+    """Return fewer columns with the same inner products, where the rows vary in fewer directions.
+
+    So it is with more columns than rows, and with wide embeddings of sites that have many units.
+    """
     n_rows, n_columns = design.shape
-    if n_columns <= n_rows:
-        return design, np.eye(n_columns)
-    left, size, right = np.linalg.svd(design, full_matrices=False)
-    return left * size, right.T
+    if n_columns > n_rows:
+        left, size, right = np.linalg.svd(design, full_matrices=False)
+        return left * size, right.T
+    rotation = np.eye(n_columns)
+    if n_columns >= _WIDE:
+        values, vectors = np.linalg.eigh(design.T @ design)
+        varied = values > 1e-12 * values[-1]
+        # each penalty path costs the cube of the columns
+        if varied.mean() < 0.8:
+            rotation = vectors[:, varied]
+            return design @ rotation, rotation
+    return design, rotation
 
 
 class ClusterElasticNet(RegressorMixin, BaseEstimator):

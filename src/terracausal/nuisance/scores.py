@@ -147,7 +147,7 @@ class Scores:
             if name in table.columns:
                 table[name] = check_finite(name, table[name])
         if "propensity" in table.columns:
-            _check_propensity(table["propensity"])
+            check_propensity(table["propensity"])
         if "treatment" in table.columns and not set(table["treatment"].unique()) <= {0.0, 1.0}:
             found = list_some(sorted(table["treatment"].unique()))
             raise RoleError(f"The column 'treatment' must hold 0 and 1; found {found}.")
@@ -287,7 +287,10 @@ def _scores_of(
         outside = int(((table["propensity"] < clip) | (table["propensity"] > 1 - clip)).sum())
         table["propensity"] = table["propensity"].clip(clip, 1 - clip)
         notes.append(f"{outside} propensities were clipped to {clip:g} and {1 - clip:g}")
-    _check_propensity(table.loc[kept, "propensity"])
+    check_propensity(table.loc[kept, "propensity"])
+    for name in ("outcome_control", "outcome_treated"):
+        # NaN where every tree of a small forest drew the unit
+        check_finite(f"nuisances.table[{name!r}]", table.loc[kept, name])
     y, w = study.outcome.to_numpy(), study.treatment.to_numpy()
     e, mu0, mu1 = (
         table[name].to_numpy() for name in ("propensity", "outcome_control", "outcome_treated")
@@ -360,14 +363,15 @@ def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
         warnings.warn(
             f"{extreme.mean():.1%} of units have a propensity below {EXTREME:g} or above "
             f"{1 - EXTREME:g} (min {propensity.min():.4f}, max {propensity.max():.4f}). Their "
-            "scores carry huge weight. Consider target='overlap', or trim=0.05, which changes the "
-            "estimand.",
+            "scores carry huge weight. Consider target='overlap' or, for conditional effects, "
+            "RLearner; or trim=0.05, which changes the estimand.",
             OverlapWarning,
             stacklevel=3,
         )
 
 
-def _check_propensity(propensity: "pd.Series[float]") -> None:
+def check_propensity(propensity: "pd.Series[float]") -> None:
+    """Refuse propensities of 0 and 1."""
     bad = (propensity <= 0) | (propensity >= 1)
     if bad.any():
         raise OverlapError(

@@ -1,13 +1,26 @@
 """Chips as pictures: one stretch for all, so that brightness can be compared."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from terracausal._foundation.checks import check_count
 from terracausal.plotting.canvas import INK, MISSING, ensure_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# what is shown as red, green and blue, best first, lower case: true colour by name, Sentinel-2 and
+# Landsat 8 band; then the false colours in which vegetation is green, and red
+_COMPOSITES = (
+    ("red", "green", "blue"),
+    ("b04", "b03", "b02"),
+    ("sr_b4", "sr_b3", "sr_b2"),
+    ("swir1", "nir", "green"),
+    ("nir", "red", "green"),
+)
 
 
 def stretch_chips(
@@ -115,6 +128,101 @@ def plot_chips(
             if titles is not None:
                 ax.set_title(titles[place], fontsize="small", color=INK, parse_math=False)
     return axes
+
+
+def pick_bands(names: Sequence[object]) -> tuple[int, ...]:
+    """Return the positions of a known composite, else of the first three bands, else the first.
+
+    Parameters
+    ----------
+    names : sequence
+        Names of bands, as in `Chips.bands`.
+
+    Returns
+    -------
+    tuple of int
+        Three positions for red, green and blue, or one.
+
+    Examples
+    --------
+    >>> pick_bands(["blue", "green", "red", "nir"])
+    (2, 1, 0)
+    """
+    lower = [str(name).lower() for name in names]
+    for wanted in _COMPOSITES:
+        if all(name in lower for name in wanted):
+            return tuple(lower.index(name) for name in wanted)
+    return (0, 1, 2) if len(lower) >= 3 else (0,)
+
+
+def plot_chip_rows(
+    images: Sequence[ArrayLike],
+    rows: Sequence[str],
+    titles: Sequence[str] | None = None,
+    *,
+    band_names: Sequence[object] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw chips in named rows on one Axes, all with the same stretch.
+
+    Parameters
+    ----------
+    images : sequence of array-like of shape (n_bands, height, width)
+        The chips, all of one size; missing pixels are NaN.
+    rows : sequence of str
+        The row of each chip; rows stand in the order of their first chip.
+    titles : sequence of str, default=None
+        One title below each chip.
+    band_names : sequence, default=None
+        Names of the bands, by which a known composite is shown; None shows the first.
+    ax : matplotlib.axes.Axes, default=None
+        Where to draw; None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        As for `stretch_chips`, or lengths or sizes differ.
+
+    Examples
+    --------
+    >>> chips = [np.random.default_rng(k).random((3, 8, 8)) for k in range(3)]
+    >>> ax = plot_chip_rows(chips, ["dry", "dry", "wet"])
+    >>> [text.get_text() for text in ax.texts]
+    ['dry', 'wet']
+    """
+    sizes = {np.shape(image)[1:] for image in images}
+    lengths = {len(images), len(rows), len(rows if titles is None else titles)}
+    if len(sizes) > 1 or len(lengths) > 1:
+        raise ValueError(
+            "Chips must be of one size, with a row and a title each; got sizes "
+            f"{sorted(map(str, sizes))} and the lengths {sorted(lengths)}."
+        )
+    n_bands = len(np.asarray(images[0])) if len(images) else 0
+    names = list(range(n_bands)) if band_names is None else list(band_names)
+    pictures = stretch_chips(images, bands=pick_bands(names))
+    order = list(dict.fromkeys(rows))
+    columns = max(list(rows).count(name) for name in order)
+    height, width = pictures[0].shape[:2]
+    ax = ensure_axes(ax, 1.5 * columns, 1.9 * len(order))
+    seen = dict.fromkeys(order, 0)
+    for place, (picture, row) in enumerate(zip(pictures, rows, strict=True)):
+        left, top = 1.06 * width * seen[row], 1.36 * height * order.index(row)
+        if seen[row] == 0:
+            ax.text(left, top - 0.06 * height, row, fontsize="small", weight="bold", color=INK)
+        seen[row] += 1
+        ax.imshow(picture, extent=(left, left + width, top + height, top), interpolation="nearest")
+        if titles is not None:
+            spot = left + width / 2, top + 1.03 * height
+            ax.text(*spot, titles[place], ha="center", va="top", fontsize="x-small", color=INK)
+    ax.set_xlim(0, 1.06 * width * columns - 0.06 * width)
+    ax.set_ylim(1.36 * height * len(order) - 0.16 * height, -0.22 * height)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    return ax
 
 
 def _check_images(arrays: list[NDArray[np.float64]], shown: list[int]) -> None:

@@ -36,7 +36,8 @@ def plot_targeting_curve(
     Parameters
     ----------
     toc : DataFrame
-        Columns ``fraction`` (in 0 to 1), ``estimate``, ``ci_low``, ``ci_high``.
+        Columns ``fraction`` (in 0 to 1), ``estimate``, ``ci_low``, ``ci_high``; dotted lines mark
+        ``band_low`` and ``band_high`` (the band of the whole curve) where it has them.
     ax : matplotlib.axes.Axes, default=None
         Where to draw; None makes a new figure.
     xlabel : str, default="Share treated, highest priority first"
@@ -88,6 +89,8 @@ def plot_targeting_curve(
     ax.fill_between(
         curve["fraction"], curve["ci_low"], curve["ci_high"], color=BLUE, alpha=0.16, linewidth=0
     )
+    for end in {"band_low", "band_high"} & set(curve.columns):
+        ax.plot(curve["fraction"], curve[end], color=BLUE, linewidth=0.9, linestyle=(0, (1, 2)))
     ax.plot(curve["fraction"], curve["estimate"], color=BLUE, linewidth=2.4)
     ax.set_xlim(0.0, 1.0)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -10,6 +10,7 @@ from terracausal._foundation.errors import AlignmentError, list_some
 from terracausal.evaluation import TargetingResult
 from terracausal.imagery import Chips
 from terracausal.nuisance import Nuisances, Scores
+from terracausal.report.statements import is_average, is_result
 from terracausal.report.wording import in_brackets
 from terracausal.study import Estimate, Study
 
@@ -29,11 +30,13 @@ class Bundle:
     scores : list of Scores
         Doubly robust scores.
     estimates : list of Estimate
-        Average effects.
+        Average effects; estimates of anything else are `others`.
     targeting : list of TargetingResult
         Rankings and how well they target.
     effects : list of Series
         Conditional effects by unit.
+    others : list of object
+        Further results, each told by itself.
     """
 
     study: Study | None = None
@@ -43,6 +46,7 @@ class Bundle:
     estimates: list[Estimate] = field(default_factory=list)
     targeting: list[TargetingResult] = field(default_factory=list)
     effects: list["pd.Series[float]"] = field(default_factory=list)
+    others: list[Any] = field(default_factory=list)
 
     @property
     def outcome(self) -> str:
@@ -100,6 +104,9 @@ def sort_results(results: Sequence[Any], chips: Chips | None = None) -> Bundle:
 
 
 def _place(bundle: Bundle, item: Any, position: int) -> None:
+    if isinstance(item, Estimate) and not is_average(item):
+        bundle.others.append(item)
+        return
     for kind, name in _MANY:
         if isinstance(item, kind):
             getattr(bundle, name).append(item)
@@ -113,9 +120,13 @@ def _place(bundle: Bundle, item: Any, position: int) -> None:
                 )
             setattr(bundle, name, item)
             return
+    if is_result(item):
+        bundle.others.append(item)
+        return
     known = ", ".join(kind.__name__ for kind, _ in (*_ONE, *_MANY))
     raise TypeError(
-        f"A report can show {known}; item {position} is a {type(item).__name__}. Leave it out."
+        f"A report can show {known}, and whatever has summary() and to_dataframe(); item "
+        f"{position} is a {type(item).__name__}. Leave it out."
     )
 
 

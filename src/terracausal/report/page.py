@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -10,9 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+from terracausal.evaluation import OverlapCheck
 from terracausal.imagery import Chips
 from terracausal.report.bundle import Bundle, sort_results
 from terracausal.report.places import describe_places
+from terracausal.report.results import describe_result
 from terracausal.report.sections import (
     Section,
     describe_average_effects,
@@ -20,8 +23,10 @@ from terracausal.report.sections import (
     describe_overlap,
     describe_study,
     describe_targeting,
+    rankings,
     tiles,
 )
+from terracausal.report.statements import PARTS
 from terracausal.report.wording import capitalise
 from terracausal.study import Study
 
@@ -48,8 +53,11 @@ class Report:
     Parameters
     ----------
     results : sequence
-        Any of: `Study`, `Chips`, `Nuisances`, `Scores`, `Estimate`, `TargetingResult`, and pandas
-        Series of conditional effects by unit (these need the Study too).
+        Any results of the library: `Study`, `Chips`, `Nuisances`, `Scores`, `Estimate`,
+        `TargetingResult`, pandas Series of conditional effects by unit (these need the Study too),
+        and whatever else has ``summary()`` and ``to_dataframe()``. Of the latter, ``plot()`` is
+        drawn, and ``notes`` and ``assumptions`` are listed; ``title`` and ``headline()``, a
+        sentence in plain words, open the section of a kind that the report does not know.
     title : str, default="terracausal report"
         Title of the page.
     chips : Chips, default=None
@@ -96,6 +104,7 @@ class Report:
         self.subtitle = subtitle
         self.notes = tuple(notes)
         self._bundle = sort_results(results, chips)
+        self._results = tuple(results)
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the page; an older file stays whole until the new one is complete.
@@ -130,6 +139,26 @@ class Report:
         finally:
             draft.unlink(missing_ok=True)
         return target
+
+    def extended(self, results: Sequence[Any]) -> "Report":
+        """Return a page that shows further results as well.
+
+        Parameters
+        ----------
+        results : sequence
+            As for the report.
+
+        Returns
+        -------
+        Report
+        """
+        return Report(
+            [*self._results, *results],
+            title=self.title,
+            chips=self._bundle.chips,
+            subtitle=self.subtitle,
+            notes=self.notes,
+        )
 
     def _repr_html_(self) -> str:
         # a frame keeps the style of the page from the notebook around it
@@ -167,20 +196,39 @@ class Report:
 
 def assemble(bundle: Bundle) -> list[Section]:
     """Return the sections in the order in which a reader asks: what, for whom, where, how sure."""
-    sections = []
-    if bundle.study is not None:
-        sections.append(describe_study(bundle.study))
+    parts: dict[str, list[Section]] = {part: [] for part in PARTS}
     if bundle.estimates:
-        sections.append(describe_average_effects(bundle.estimates, bundle.outcome))
-    sections += [describe_targeting(result) for result in bundle.targeting]
+        parts["averages"].append(describe_average_effects(bundle.estimates, bundle.outcome))
+    parts["differences"] += [describe_targeting(found) for found in rankings(bundle.targeting)]
     for effects in bundle.effects:
         # sort_results has refused effects without a study
-        sections += describe_places(effects, cast(Study, bundle.study), bundle.chips)
-    sections += [describe_overlap(scores) for scores in bundle.scores]
+        parts["places"] += describe_places(effects, cast(Study, bundle.study), bundle.chips)
+    overlap_is_checked = any(isinstance(result, OverlapCheck) for result in bundle.others)
+    if not overlap_is_checked:
+        parts["checks"] += [describe_overlap(scores) for scores in bundle.scores]
+    for result in bundle.others:
+        part, section = describe_result(result)
+        parts[part].append(section)
+    sections = [section for part in PARTS for section in parts[part]]
+    if overlap_is_checked:
+        sections += [describe_overlap(scores, checked=True) for scores in bundle.scores]
     if bundle.chips is not None:
         sections.append(_describe_chips(bundle.chips))
     sections += [describe_nuisances(nuisances) for nuisances in bundle.nuisances]
-    return sections
+    if bundle.study is not None:
+        sections.insert(0, describe_study(bundle.study))
+    return say_limits_once(sections)
+
+
+def say_limits_once(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections without assumptions and limits that an earlier one has listed."""
+    told: set[str] = set()
+    shortened = []
+    for section in sections:
+        new = tuple(text for text in section.limits if text not in told)
+        told.update(new)
+        shortened.append(replace(section, limits=new))
+    return shortened
 
 
 def _describe_chips(chips: Chips) -> Section:

@@ -3,7 +3,8 @@
 import base64
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +15,11 @@ from terracausal.plotting import stretch_chips
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH_IN = 5.4
 _SHOWN_PX = 620  # widest a figure gets on the page; the file has twice as many pixels
 _CHIP_PX = 360  # a chip is shown at half of it
-
-# what is shown as red, green and blue, best first, lower case: true colour by name, Sentinel-2 and
-# Landsat 8 band; then the false colours in which vegetation is green, and red
-_COMPOSITES = (
-    ("red", "green", "blue"),
-    ("b04", "b03", "b02"),
-    ("sr_b4", "sr_b3", "sr_b2"),
-    ("swir1", "nir", "green"),
-    ("nir", "red", "green"),
-)
 
 
 @dataclass(frozen=True)
@@ -49,36 +41,35 @@ class Picture:
     caption: str = ""
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the style of the page, and without warnings of characters that the font lacks."""
+    from matplotlib import rc_context
+
+    with warnings.catch_warnings(), rc_context({"font.size": 10.0, "font.family": "sans-serif"}):
+        # names in scripts that the plot font lacks are drawn as boxes; the table shows them right
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        yield
+
+
 def draw_figure(
     draw: Callable[["Axes"], object], height_in: float, *, alt: str, caption: str = ""
 ) -> Picture:
     """Draw on a fresh Axes and return the picture, without touching pyplot."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), rc_context({"font.size": 10.0, "font.family": "sans-serif"}):
-        # names in scripts that the plot font lacks are drawn as boxes; the table shows them right
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+    with styled():
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         draw(figure.add_subplot())
-        figure.savefig(buffer, format="png", dpi=round(2 * _SHOWN_PX / WIDTH_IN))
+        return render_figure(figure, alt=alt, caption=caption)
+
+
+def render_figure(figure: "Figure", *, alt: str, caption: str = "") -> Picture:
+    """Return a figure as a picture of the page's width and its own height."""
+    figure.set_size_inches(WIDTH_IN, figure.get_size_inches()[1])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=round(2 * _SHOWN_PX / WIDTH_IN))
     return Picture(_to_uri(buffer.getvalue()), alt, caption)
-
-
-def pick_bands(names: Sequence[object]) -> tuple[int, ...]:
-    """Return the positions of a known composite, else of the first three bands, else the first.
-
-    Examples
-    --------
-    >>> pick_bands(["blue", "green", "red", "nir"])
-    (2, 1, 0)
-    """
-    lower = [str(name).lower() for name in names]
-    for wanted in _COMPOSITES:
-        if all(name in lower for name in wanted):
-            return tuple(lower.index(name) for name in wanted)
-    return (0, 1, 2) if len(lower) >= 3 else (0,)
 
 
 def draw_chips(

@@ -1,18 +1,20 @@
 """Effects by place: the map, and the chips where effects are highest and lowest."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from terracausal.effects import origin_of
+from terracausal.effects import mean_of_repeats, origin_of
 from terracausal.imagery import Chips
-from terracausal.plotting import plot_effect_map
+from terracausal.interpret.site_images import find_twins, latest_image
+from terracausal.plotting import pick_bands, plot_effect_map
 from terracausal.plotting.canvas import decimals_for, plain_number
-from terracausal.report.pictures import Picture, draw_chips, draw_figure, pick_bands
-from terracausal.report.sections import Section, Table
+from terracausal.report.pictures import Picture, draw_chips, draw_figure
+from terracausal.report.sections import Section
+from terracausal.report.tables import Table
 from terracausal.report.wording import tell_spread
 from terracausal.study import Study
 
@@ -29,10 +31,11 @@ def describe_places(
             f"The effects {effects.name!r} must hold at least one number; all {len(effects)} "
             "values are NaN."
         )
+    known = mean_of_repeats(known)
     by_site = known.groupby(site_keys(known.index, study)).mean()
     n_missing = len(effects) - len(known)
     notes = ["Effects of single places are predictions with large uncertainty of their own."]
-    notes += tell_origin(known)
+    notes += tell_origin(effects)
     if n_missing:
         notes.append(f"{n_missing:,} units without a predicted effect were left out.")
     sections = []
@@ -49,7 +52,8 @@ def tell_origin(effects: "pd.Series[float]") -> list[str]:
     if origin is None:
         return []
     if origin.folds is not None:
-        return [f"Effects were predicted out of fold by {origin.learner}."]
+        often = f", {1 + len(origin.repeats)} times; the mean is shown" if origin.repeats else ""
+        return [f"Effects were predicted out of fold by {origin.learner}{often}."]
     seen = 0 if origin.trained_on is None else int(effects.index.isin(origin.trained_on).sum())
     if seen == 0:
         return [f"Effects were predicted by {origin.learner}, fitted on other units."]
@@ -167,20 +171,3 @@ def _tell_colors(names: Sequence[str], images: Sequence[NDArray[np.float32]]) ->
     if any(np.isnan(image).any() for image in images):
         words += " Light grey pixels are missing."
     return words
-
-
-def latest_image(chips: Chips, site: Hashable) -> NDArray[np.float32]:
-    """Return the last image of a site that has any pixel, shape (n_bands, height, width)."""
-    stack = chips[site]
-    filled = [time for time in range(len(stack)) if np.isfinite(stack[time]).any()]
-    image: NDArray[np.float32] = stack[filled[-1] if filled else -1]
-    return image
-
-
-def find_twins(chips: Chips | None) -> set[Hashable]:
-    """Return the sites whose pixels equal those of another site, both of each pair."""
-    if chips is None:
-        return set()
-    manifest = chips.manifest
-    doubled = manifest.loc[manifest["duplicate_of"].notna(), ["site", "duplicate_of"]]
-    return set(doubled["site"]) | set(doubled["duplicate_of"])

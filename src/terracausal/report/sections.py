@@ -12,9 +12,10 @@ from terracausal.evaluation import TargetingResult
 from terracausal.nuisance import Nuisances, Scores
 from terracausal.nuisance.scores import EXTREME
 from terracausal.plotting import plot_intervals, plot_overlap, plot_targeting_curve
-from terracausal.plotting.canvas import decimals_for, plain_number
+from terracausal.plotting.canvas import plain_number
 from terracausal.report.bundle import Bundle
 from terracausal.report.pictures import Picture, draw_figure
+from terracausal.report.tables import Table, tidy_table
 from terracausal.report.wording import (
     Interval,
     capitalise,
@@ -25,22 +26,6 @@ from terracausal.report.wording import (
     tell_targeting,
 )
 from terracausal.study import Estimate, Study
-
-
-@dataclass(frozen=True)
-class Table:
-    """A small table of text.
-
-    Parameters
-    ----------
-    columns : tuple of str
-        Heads.
-    rows : tuple of tuple of str
-        Cells; the first of each row is its head.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -100,7 +85,7 @@ def describe_study(study: Study) -> Section:
         sentence,
         table=Table(("", "Count"), tuple(counts)),
         printed=(("The study in full", study.describe()),),
-        limits=_limits([study]),
+        limits=limits_of([study]),
     )
 
 
@@ -130,12 +115,12 @@ def describe_average_effects(estimates: Sequence[Estimate], outcome: str) -> Sec
         "Average effect",
         sentence,
         pictures=(picture,),
-        table=_interval_table(rows, intervals),
+        table=tidy_table(rows),
         printed=tuple(
             (f"In full: {estimate.estimand}, {estimate.method}", estimate.summary())
             for estimate in estimates
         ),
-        limits=_limits(estimates),
+        limits=limits_of(estimates),
         finding=finding,
     )
 
@@ -152,10 +137,11 @@ def label_rows(estimates: Sequence[Estimate]) -> list[str]:
     return labels
 
 
-def describe_targeting(result: TargetingResult) -> Section:
-    """Return the section on whether the ranking finds those who gain most."""
-    rows = result.to_dataframe()
-    intervals = [Interval.from_row(row) for _, row in rows.iterrows()]
+def describe_targeting(results: Sequence[TargetingResult]) -> Section:
+    """Return the section on whether the ranking finds those who gain most; the first leads."""
+    result = results[0]
+    rows = pd.concat([one.to_dataframe() for one in results], ignore_index=True)
+    interval = Interval.from_row(rows.iloc[0])
     toc = result.toc
     nearest = toc.iloc[(toc["fraction"] - 0.2).abs().argmin()]
     close = abs(nearest["fraction"] - 0.2) < 0.05
@@ -164,36 +150,53 @@ def describe_targeting(result: TargetingResult) -> Section:
     picture = draw_figure(
         partial(_draw_toc, toc),
         3.6,
-        alt=(
-            f"Curve of the effect above average against the share treated; {term} is "
-            f"{intervals[0].text}."
-        ),
+        alt=f"Curve of the effect above average against the share treated; {term} is "
+        f"{interval.text}.",
         caption=(
             "How far the average effect among those ranked first lies above the average effect of "
             "all, with its pointwise 95% band. A useless ranking stays on the dashed line."
         ),
     )
-    finding = tell_targeting(intervals[0], term, gain)
+    finding = tell_targeting(interval, term, gain)
     return Section(
         "Who benefits most? (targeting)",
         finding,
         pictures=(picture,),
-        table=_interval_table(rows, intervals),
-        printed=(("The test in full", result.summary()),),
-        limits=_limits([result]),
+        table=tidy_table(rows),
+        printed=tuple((f"The test in full: {one.target}", one.summary()) for one in results),
+        limits=limits_of(results),
         finding=finding,
     )
+
+
+def rankings(results: Sequence[TargetingResult]) -> list[list[TargetingResult]]:
+    """Return the results by ranking: measures that differ are of one, the same begins another."""
+    found: list[list[TargetingResult]] = []
+    for result in results:
+        if not found or result.target in [one.target for one in found[-1]]:
+            found.append([])
+        found[-1].append(result)
+    return found
 
 
 def _draw_toc(toc: pd.DataFrame, ax: object) -> None:
     plot_targeting_curve(toc, ax=ax)  # type: ignore[arg-type]
 
 
-def describe_overlap(scores: Scores) -> Section:
-    """Return the section on whether each kind of unit was found in both arms."""
+def describe_overlap(scores: Scores, *, checked: bool = False) -> Section:
+    """Return the section on whether each kind of unit was found in both arms.
+
+    Where overlap is `checked` elsewhere on the page, only the scores are printed.
+    """
     table = scores.to_dataframe()
     printed = (("The scores in full", scores.summary()),)
-    title, limits = "Overlap", _limits([scores])
+    title, limits = "Overlap", limits_of([scores])
+    if checked:
+        sentence = (
+            "Each unit has a score that combines its outcome, what was predicted for it with and "
+            f"without the programme, and its chance of treatment; {scores.population}."
+        )
+        return Section("The scores behind the effects", sentence, printed=printed, limits=limits)
     if not {"propensity", "treatment"} <= set(table.columns):
         sentence = (
             "These scores came without chances of treatment, so this report cannot show whether "
@@ -225,7 +228,7 @@ def describe_nuisances(nuisances: Nuisances) -> Section:
         "The predictions behind the comparison",
         sentence,
         printed=(("The predictions in full", nuisances.summary()),),
-        limits=_limits([nuisances]),
+        limits=limits_of([nuisances]),
     )
 
 
@@ -247,25 +250,7 @@ def tiles(bundle: Bundle) -> Iterator[tuple[str, str]]:
             yield f"{bundle.study.n_sites:,}", "sites"
 
 
-def _interval_table(rows: pd.DataFrame, intervals: Sequence[Interval]) -> Table:
-    cells = []
-    for (_, row), interval in zip(rows.iterrows(), intervals, strict=True):
-        error = float(row["std_error"])
-        cells.append(
-            (
-                str(row["term"]),
-                plain_number(interval.estimate, interval.decimals),
-                interval.range_text,
-                plain_number(error, decimals_for(error)),
-                f"{int(row['n_units']):,}",
-                "–" if pd.isna(row["n_clusters"]) else f"{int(row['n_clusters']):,}",
-            )
-        )
-    heads = ("", "Estimate", intervals[0].level_text, "Std. error", "Units", "Clusters")
-    return Table(heads, tuple(cells))
-
-
-def _limits(items: Sequence[object]) -> tuple[str, ...]:
+def limits_of(items: Sequence[object]) -> tuple[str, ...]:
     """Return what was done to the data and what is assumed, each once, in order."""
     found = [
         capitalise(str(text))

@@ -41,8 +41,9 @@ class Interval:
 
     @classmethod
     def from_row(cls, row: "pd.Series[float]") -> "Interval":
-        """Read a row of a tidy table."""
-        return cls(*(float(row[name]) for name in ("estimate", "ci_low", "ci_high", "level")))
+        """Read a row of a tidy table, which may leave out the level."""
+        estimate, low, high = (float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
+        return cls(estimate, low, high, float(row.get("level", 0.95)))
 
     @property
     def decimals(self) -> int:
@@ -114,7 +115,19 @@ def tell_agreement(signs: Sequence[int]) -> str:
     if len(counts) == 1:
         return f"{'Both' if n == 2 else f'All {n}'} estimates below are {counts[0][1]}."
     parts = [f"{count} {'is' if count == 1 else 'are'} {text}" for count, text in counts]
-    return f"Of the {n} estimates below, {', '.join(parts[:-1])} and {parts[-1]}."
+    return f"Of the {n} estimates below, {list_words(parts)}."
+
+
+def list_words(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence.
+
+    Examples
+    --------
+    >>> list_words(["a", "b", "c"])
+    'a, b and c'
+    """
+    head, tail = words[:-1], words[-1]
+    return f"{', '.join(head)} and {tail}" if head else tail
 
 
 def capitalise(text: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from terracausal.study.features import CovariateEncoding
-from terracausal.study.roles import Columns
+from terracausal.study.roles import Columns, count_lone_strata
 
 
 class Describable(Protocol):
@@ -66,7 +66,10 @@ def describe_study(
         f"  covariates  {', '.join(roles.covariates) or 'none'}",
     ]
     if roles.strata is not None and study.strata is not None:
-        lines.append(f"  strata      {study.strata.nunique()} levels of {roles.strata!r}")
+        n_strata = study.strata.nunique()
+        lone = count_lone_strata(study.strata, study.treatment)
+        told = f", {lone} of them with one arm only" if lone else ""
+        lines.append(f"  strata      {n_strata} levels of {roles.strata!r}{told}")
     lines += [f"  joined      {n} columns by site ({role})" for role, n in study.joined_roles]
     overlapping = study.overlapping_sites
     if overlapping:

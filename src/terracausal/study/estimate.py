@@ -366,6 +366,10 @@ class Estimate:
         """
         from terracausal.plotting import plot_intervals
 
+        if self.scale == "log":
+            return plot_intervals(
+                self.to_dataframe(level), ax=ax, reference=1.0, xlabel="Ratio", unit=None
+            )
         return plot_intervals(self.to_dataframe(level), ax=ax)
 
     def __neg__(self) -> "Estimate":

@@ -27,6 +27,8 @@ class Folds:
         One row per fold: fold, n_units, n_treated, n_control, n_clusters, n_buffered.
     buffered : ndarray of bool of shape (n_units, n_folds), default=None
         True where a unit is too near to a fold's held-out units to train for it.
+    drawn : dict, default=None
+        The arguments of `Study.folds` that drew them, so that others can be drawn in the same way.
 
     Examples
     --------
@@ -40,6 +42,7 @@ class Folds:
     labels: "pd.Series[int]"
     table: pd.DataFrame
     buffered: NDArray[np.bool_] | None = field(default=None, repr=False)
+    drawn: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def n_folds(self) -> int:

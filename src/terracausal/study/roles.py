@@ -136,6 +136,22 @@ def check_treatment(treatment: "pd.Series[float]") -> None:
         )
 
 
+def count_lone_strata(strata: "pd.Series[Any]", treatment: "pd.Series[float]") -> int:
+    """Return the number of strata that hold one arm only."""
+    return int((treatment.groupby(strata).nunique() < 2).sum())
+
+
+def check_strata(strata: "pd.Series[Any]", treatment: "pd.Series[float]") -> None:
+    """Refuse strata of which none holds both arms."""
+    n_strata = strata.nunique()
+    if count_lone_strata(strata, treatment) == n_strata:
+        raise RoleError(
+            f"Treatment is randomised within strata, but it is constant in each of the {n_strata} "
+            f"strata of {strata.name!r}, so none compares both arms. Name groups that were "
+            "assigned together as `cluster`, or leave `strata` out."
+        )
+
+
 def check_keys_and_numbers(table: pd.DataFrame, columns: Columns) -> None:
     """Refuse missing keys, bad weights, impossible propensities and impossible coordinates."""
     for role in ("site", "cluster", "strata"):

@@ -137,6 +137,7 @@ class Study:
         self._clusters = dependent_groups(self._table, columns)
         self._strata: tuple[Any, ...] = ()
         if columns.strata is not None:
+            check_role.check_strata(self._table[columns.strata], self._table[treatment])
             self._strata = tuple(sorted(self._table[columns.strata].unique(), key=str))
         self._encoding = CovariateEncoding.learn(self._table[list(columns.covariates)])
         refuse_functions_of_treatment(
@@ -523,10 +524,13 @@ class Study:
             check_positive("buffer_m", buffer_m)
             buffered = buffered_units(lon_lat, labels, n_folds, buffer_m)
             table["n_buffered"] = buffered.sum(axis=0)
-        folds = Folds(pd.Series(labels, index=ordered.units, name="fold"), table, buffered)
+        drawn: dict[str, Any] = {"n_folds": n_folds, "block_m": block_m, "buffer_m": buffer_m}
+        drawn["overlapping"] = overlapping
+        folds = Folds(pd.Series(labels, index=ordered.units, name="fold"), table, buffered, drawn)
         check_arms(folds, treatment)
-        back = ordered.units.get_indexer(self.units)
-        return Folds(folds.labels.iloc[back], table, None if buffered is None else buffered[back])
+        back, near = ordered.units.get_indexer(self.units), buffered
+        near = None if near is None else near[back]
+        return replace(folds, labels=folds.labels.iloc[back], buffered=near)
 
     def _overlap_hint(self) -> str:
         n_sites = len({site for group in self.overlapping_sites for site in group})

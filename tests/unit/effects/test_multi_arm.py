@@ -60,7 +60,7 @@ def test_two_arms_are_the_usual_effect(table):
     [
         ({"reference": "loan"}, r"got 'loan', and the arms are 'cash', 'food', 'none'"),
         ({"treatment": "bank"}, r"'bank' is not in the table"),
-        ({"propensity": 0.3}, r"leave out propensity"),
+        ({"propensity": 0.3}, r"takes `propensities`, one for each arm"),
     ],
 )
 def test_refusals(table, change, message):

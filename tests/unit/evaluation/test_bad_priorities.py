@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from terracausal._foundation.errors import AlignmentError, RoleError
-from terracausal.evaluation import rank_weighted_effect
+from terracausal.evaluation import (
+    best_linear_projection,
+    calibration_test,
+    compare_policies,
+    compare_priorities,
+    grouped_effects,
+    learn_policy,
+    policy_value,
+    rank_weighted_effect,
+    targeting_curve,
+)
 from terracausal.nuisance import Scores
 
 
@@ -51,3 +61,57 @@ def test_one_cluster(scores):
         rank_weighted_effect(
             Scores.from_dataframe(scores.table, cluster=np.zeros(60)), scores.score
         )
+
+
+# -- every function refuses the same things ----------------------------------------------------
+
+FUNCTIONS = {
+    "rank_weighted_effect": rank_weighted_effect,
+    "compare_priorities": lambda scores, x: compare_priorities(scores, x, x),
+    "targeting_curve": targeting_curve,
+    "calibration_test": calibration_test,
+    "best_linear_projection": best_linear_projection,
+    "grouped_effects": grouped_effects,
+    "policy_value": policy_value,
+    "compare_policies": lambda scores, x: compare_policies(scores, {"rule": x}),
+    "learn_policy": learn_policy,
+}
+
+
+@pytest.fixture
+def units(rng):
+    """Units with all columns of scores, and a chance per unit that all functions take."""
+    table = pd.DataFrame({"outcome": rng.normal(size=60), "propensity": 0.5})
+    table["treatment"] = np.arange(60) % 2
+    table["outcome_control"] = table["outcome_treated"] = 0.0
+    table["score"] = table["outcome"] * (4 * table["treatment"] - 2)
+    table["cluster"] = np.arange(60) // 4
+    return table, pd.Series(rng.uniform(size=60), name="x")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_all_functions_refuse(units, name):
+    table, x = units
+    call, scores = FUNCTIONS[name], Scores.from_dataframe(table)
+    with pytest.raises(ValueError, match=r"4 of 60 values are NaN|1 of 1 columns do: 'x'"):
+        call(scores, x.where(x.index > 3))
+    with pytest.raises(AlignmentError, match="7 are missing"):
+        call(scores, x.set_axis(x.index + 7))
+    with pytest.raises(RoleError, match=r"clusters.*; the scores have 1"):
+        call(Scores.from_dataframe(table.assign(cluster=0)), x)
+    with pytest.raises(RoleError, match="it is 3 for all 60 units"):
+        call(Scores.from_dataframe(table.assign(outcome=3.0)), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("calibration_test", r"all 60 are 0\.25"),
+        ("best_linear_projection", r"1 of 2 terms are constant .*'x'"),
+        ("grouped_effects", "It is constant, so there is nothing to sort by"),
+    ],
+)
+def test_constant_priorities_are_refused_where_they_say_nothing(units, name, message):
+    table, x = units
+    with pytest.raises(RoleError, match=message):
+        FUNCTIONS[name](Scores.from_dataframe(table), 0 * x + 0.25)

@@ -42,11 +42,10 @@ def simulated():
     ("learner", "tolerance"),
     [
         (tc.DRLearner(random_state=0), 1e-12),
-        (tc.CausalForest(n_trees=20, n_folds=2, random_state=0), 1e-12),
+        (tc.CausalForest(n_trees=20, random_state=0), 1e-12),
     ],
     ids=["ridge", "forest"],
 )
-@pytest.mark.filterwarnings("ignore:Using the fractional value max_samples:UserWarning")
 def test_shuffled_rows_change_no_number(simulated, rng, learner, tolerance):
     table = simulated.study.table
     embeddings = tc.BandStatisticsEncoder().fit_transform(simulated.chips).iloc[:, :6]

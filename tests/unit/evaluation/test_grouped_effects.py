@@ -10,8 +10,8 @@ from terracausal._foundation.errors import AlignmentError, LeakageError, RoleErr
 from terracausal.effects import EffectOrigin
 from terracausal.effects.origin import with_origin
 from terracausal.evaluation.grouped import grouped_effects
-from terracausal.evaluation.simultaneous import draw_statistics, stepdown_p_values
 from terracausal.nuisance import Scores
+from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 N_UNITS, N_CLUSTERS = 200, 40
 
@@ -38,12 +38,22 @@ def test_groups_are_means_of_sorted_scores(table):
     assert found.to_dataframe()["n_units"].tolist() == [50] * 4
 
 
-def test_errors_are_those_of_a_clustered_regression_on_groups(table):
-    found = grouped_effects(Scores.from_dataframe(table), table["x"], n_groups=4, random_state=0)
-    dummies = pd.get_dummies(found.group).to_numpy(dtype=float)
-    residual = table["score"].to_numpy() - dummies @ found.value
-    sums = pd.DataFrame(dummies * residual[:, None]).groupby(table["cluster"]).sum().to_numpy()
-    covariance = sums.T @ sums / 50**2 * N_CLUSTERS / (N_CLUSTERS - 1)
+@pytest.mark.parametrize("clustered", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_errors_are_those_of_leaving_out_clusters(table, rng, clustered, weighted):
+    weight = rng.uniform(0.5, 2, N_UNITS) if weighted else np.ones(N_UNITS)
+    given = table.assign(weight=weight) if weighted else table
+    scores = Scores.from_dataframe(given if clustered else given.drop(columns="cluster"))
+    found = grouped_effects(scores, table["x"], n_groups=4, random_state=0)
+    cluster = table["cluster"].to_numpy() if clustered else np.arange(N_UNITS)
+    group, score = found.group.to_numpy(), table["score"].to_numpy()
+
+    def means(kept):
+        inside = [kept & (group == g) for g in range(1, 5)]
+        return np.array([np.average(score[own], weights=weight[own]) for own in inside])
+
+    moves = np.array([means(cluster != c) - found.value for c in np.unique(cluster)])
+    covariance = moves.T @ moves
     np.testing.assert_allclose(found.std_error, np.sqrt(np.diag(covariance)))
     gap = covariance[3, 3] + covariance[0, 0] - 2 * covariance[0, 3]
     assert found.contrast.std_error[0] == pytest.approx(np.sqrt(gap))
@@ -161,11 +171,13 @@ def test_errors_of_the_comparison_are_clustered(table):
     by_cluster = pd.Series(np.random.default_rng(0).normal(size=N_CLUSTERS)[table["cluster"]])
     found = groups.compare(by_cluster.rename("z"), random_state=0)
     high = (groups.group == 2).to_numpy()
-    z = by_cluster.to_numpy()
-    moves = np.where(high, (z - z[high].mean()) / 100, -(z - z[~high].mean()) / 100)
-    sums = np.bincount(table["cluster"], weights=moves)
-    expected = np.sqrt(sums @ sums * N_CLUSTERS / (N_CLUSTERS - 1))
-    assert found.std_error[0] == pytest.approx(expected)
+    z, cluster = by_cluster.to_numpy(), table["cluster"].to_numpy()
+
+    def gap(kept):
+        return z[kept & high].mean() - z[kept & ~high].mean()
+
+    moves = [gap(cluster != c) - found.value[0] for c in range(N_CLUSTERS)]
+    assert found.std_error[0] == pytest.approx(np.sqrt(np.sum(np.square(moves))))
 
 
 def test_comparison_warns_where_effects_do_not_differ(rng):
@@ -233,6 +245,9 @@ def test_bad_scores(table):
         grouped_effects(Scores.from_dataframe(table.assign(cluster=0)), table["x"])
     with pytest.raises(RoleError, match=r"outcome must vary .* it is 3 for all 200"):
         grouped_effects(Scores.from_dataframe(table.assign(outcome=3.0)), table["x"])
+    one_cluster = table["cluster"].where(table["x"].rank() > 50, -1)
+    with pytest.raises(RoleError, match=r"at least 2 clusters .* groups 1 of 4 have 1"):
+        grouped_effects(Scores.from_dataframe(table.assign(cluster=one_cluster)), table["x"], 4)
     lowest = table["x"].rank() <= 50
     one_arm = table.assign(treatment=table["treatment"].where(~lowest, 1))
     with pytest.raises(RoleError, match="groups 1 of 4 have no control unit"):

@@ -1,10 +1,12 @@
 """Two priorities on the same half-samples, and the band of the targeting curve."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from terracausal._foundation.errors import LeakageError, RoleError
+from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError
 from terracausal.effects import EffectOrigin
 from terracausal.effects.origin import with_origin
 from terracausal.evaluation import rank_weighted_effect
@@ -78,7 +80,45 @@ def test_curve_is_that_of_the_rank_weighted_effect_with_a_wider_band(table, scor
     assert curve.iloc[-1]["band_high"] == pytest.approx(0, abs=1e-9)
 
 
+def test_repeats_give_medians(table, rng):
+    runs = [
+        Scores.from_dataframe(table.assign(score=table["score"] + rng.normal(size=N_UNITS)))
+        for _ in range(3)
+    ]
+    repeated = replace(runs[0], repeats=tuple(runs[1:]))
+    alone = [compare_priorities(r, table["x"], table["other"], random_state=2) for r in runs]
+    found = compare_priorities(repeated, table["x"], table["other"], random_state=2)
+    values, spreads = (np.array([getattr(a, w) for a in alone]) for w in ("value", "std_error"))
+    np.testing.assert_allclose(found.value, np.median(values, axis=0))
+    variance = np.median(spreads**2 + (values - np.median(values, axis=0)) ** 2, axis=0)
+    np.testing.assert_allclose(found.std_error, np.sqrt(variance))
+    curves = [targeting_curve(r, table["x"], n_bootstrap=50, random_state=2) for r in runs]
+    curve = targeting_curve(repeated, table["x"], n_bootstrap=50, random_state=2)
+    each = np.array([c["estimate"] for c in curves])
+    np.testing.assert_allclose(curve["estimate"], np.median(each, axis=0))
+    assert curve["std_error"].iloc[3] >= min(c["std_error"].iloc[3] for c in curves)
+
+
+def test_any_function_may_weigh(table, scores):
+    found = compare_priorities(scores, table["x"], table["other"], np.ones_like, random_state=0)
+    plain = compare_priorities(scores, table["x"], table["other"], random_state=0)
+    np.testing.assert_allclose(found.value, plain.value)
+    assert found.target == "ones_like"
+
+
 def test_refusals(table, scores):
+    with pytest.raises(RoleError, match="it is 2 for all 400 units"):
+        targeting_curve(Scores.from_dataframe(table.assign(outcome=2.0)), table["x"])
+    with pytest.raises(RoleError, match="it is 2 for all 400 units"):
+        compare_priorities(Scores.from_dataframe(table.assign(outcome=2.0)), *[table["x"]] * 2)
+    for change, error, message in (
+        (lambda x: x.where(x.index > 3), ValueError, "4 of 400 values are NaN"),
+        (lambda x: x.set_axis(x.index + 7), AlignmentError, "7 are missing"),
+    ):
+        with pytest.raises(error, match=message):
+            targeting_curve(scores, change(table["x"]))
+        with pytest.raises(error, match=message):
+            compare_priorities(scores, table["x"], change(table["x"]))
     seen = with_origin(table["x"].copy(), EffectOrigin("Learner()", trained_on=table.index))
     with pytest.raises(LeakageError, match="The second priority was predicted"):
         compare_priorities(scores, table["x"], seen)

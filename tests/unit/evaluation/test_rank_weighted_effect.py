@@ -1,16 +1,19 @@
 """RATE against a plain loop, against closed forms, and its identities."""
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import expit
 
-from terracausal._foundation.errors import LeakageError
+import terracausal as tc
+from terracausal._foundation.errors import LeakageError, RoleError
 from terracausal.effects.origin import EffectOrigin, with_origin
 from terracausal.evaluation import rank_weighted_effect
-from terracausal.evaluation.rates import half_sample_weights
+from terracausal.evaluation.rates import draw_halves
 from terracausal.nuisance import Scores
 
 FRACTIONS = (0.05, 0.1, 0.33, 0.5, 0.9, 1.0)
@@ -86,23 +89,20 @@ def test_std_error_against_a_loop_over_the_same_half_samples(score, rng):
     found = rank_weighted_effect(
         scores_of(score, cluster=cluster), priority, n_bootstrap=20, random_state=7
     )
-    draws = half_sample_weights(cluster, 20, np.random.default_rng(7))
-    rates = [loop_rate(score, priority, draw, "AUTOC") for draw in draws]
+    draws = draw_halves(12, 20, np.random.default_rng(7)).astype(float)
+    rates = [loop_rate(score, priority, draw[cluster], "AUTOC") for draw in draws]
     assert found.std_error[0] == pytest.approx(np.std(rates, ddof=1), rel=1e-10)
 
 
 @pytest.mark.parametrize("n_clusters", [2, 7, 12])
-def test_half_samples_hold_whole_clusters(rng, n_clusters):
-    cluster = np.r_[np.arange(n_clusters), rng.integers(0, n_clusters, 40)]
-    draws = half_sample_weights(cluster, 50, rng)
-    for draw in draws:
-        drawn = [set(draw[cluster == g]) for g in range(n_clusters)]
-        assert all(len(values) == 1 for values in drawn)
-        assert sum(values == {1.0} for values in drawn) == n_clusters // 2
+def test_half_samples_are_halves(rng, n_clusters):
+    draws = draw_halves(n_clusters, 50, rng)
+    assert draws.shape == (50, n_clusters)
+    assert (draws.sum(axis=1) == n_clusters // 2).all()
     # each cluster has the same chance; 6 SE of a share over 50 draws
-    share = np.array([draws[:, g].mean() for g in range(n_clusters)])
     expected = n_clusters // 2 / n_clusters
-    assert np.abs(share - expected).max() < 6 * sqrt(expected * (1 - expected) / 50)
+    error = sqrt(expected * (1 - expected) / 50)
+    assert np.abs(draws.mean(axis=0) - expected).max() < 6 * error
 
 
 @pytest.mark.parametrize("target", ["AUTOC", "QINI"])
@@ -208,6 +208,84 @@ def test_half_sample_error_is_the_error_of_a_mean(rng):
     expected = sqrt(sum(h.var() / 400 for h in halves)) / 2
     # a standard deviation of 400 draws is off by 4.42 / sqrt(2 * 399) = 16 % once in 100,000
     assert found.toc["std_error"].iloc[0] == pytest.approx(expected, rel=0.16)
+
+
+# -- any weight function, repeats, outcomes of any kind ------------------------------------------
+
+
+def test_functions_weigh_the_curve(score, rng):
+    priority, weight = priority_of("some", rng), rng.uniform(0.5, 2, 60)
+    weight[np.argmax(priority)] = 0.0
+    scores = scores_of(score, weight)
+
+    def rate(target):
+        found = rank_weighted_effect(scores, priority, target, random_state=0)
+        return [found.value[0], found.std_error[0]]
+
+    assert rate(np.ones_like) == rate("AUTOC")
+    np.testing.assert_allclose(rate(lambda share: share), rate("QINI"), rtol=1e-12)
+    # weights add: the curve over the first fifth and over the rest
+    first, rest = (rate(f)[0] for f in (lambda u: u <= 0.2, lambda u: u > 0.2))
+    assert first + rest == pytest.approx(rate("AUTOC")[0])
+    # functions that are infinite at 0 are never asked there
+    assert np.isfinite(rate(lambda share: -np.log(share))).all()
+    assert rank_weighted_effect(scores, priority, np.sqrt, random_state=0).target == "sqrt"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (lambda share: 1.0, r"for 11 shares it returned shape \(\) with 0 values not finite"),
+        (lambda share: share * np.nan, "11 values not finite"),
+        ("AUC", "got 'AUC'"),
+    ],
+)
+def test_bad_functions(score, target, message):
+    with pytest.raises(ValueError, match=message):
+        rank_weighted_effect(scores_of(score), score, target)
+
+
+def test_repeats_give_medians_whose_spread_counts(score, rng):
+    runs = [scores_of(score + 0.3 * rng.normal(size=60)) for _ in range(3)]
+    alone = [rank_weighted_effect(run, score, random_state=5) for run in runs]
+    found = rank_weighted_effect(replace(runs[0], repeats=tuple(runs[1:])), score, random_state=5)
+    value, spread = (np.array([getattr(one, what)[0] for one in alone]) for what in
+                     ("value", "std_error"))  # fmt: skip
+    assert found.value[0] == pytest.approx(np.median(value))
+    variance = np.median(spread**2 + (value - np.median(value)) ** 2)
+    assert found.std_error[0] == pytest.approx(sqrt(variance))
+    curves = np.array([one.curve["estimate"] for one in alone])
+    np.testing.assert_allclose(found.curve["estimate"], np.median(curves, axis=0))
+    assert "median of 3 cross-fits" in found.summary()
+
+
+@pytest.mark.parametrize("outcome", ["binary", "count"])
+def test_binary_and_count_outcomes(seed, outcome):
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=600), rng.permutation(np.arange(600) % 2)
+    level = 0.8 * w * x
+    y = rng.binomial(1, expit(level)) if outcome == "binary" else rng.poisson(np.exp(level))
+    study = tc.Study(
+        pd.DataFrame({"y": y, "w": w, "x": x}),
+        outcome="y", treatment="w", covariates=["x"], propensity=0.5,
+    )  # fmt: skip
+    learner = "logistic" if outcome == "binary" else None
+    nuisances = tc.cross_fit(study, outcome_learner=learner, random_state=0)
+    found = rank_weighted_effect(tc.doubly_robust_scores(study, nuisances), x, random_state=0)
+    # the mean effect above x = 1 exceeds that below by 0.2 (chances) and 1.5 (counts)
+    assert found.ratio[0] > 2
+    assert found.to_dataframe().notna().all(axis=None)
+
+
+def test_outcomes_of_one_value_are_refused(score):
+    table = pd.DataFrame({"score": score, "outcome": 4.0})
+    with pytest.raises(RoleError, match="it is 4 for all 60 units"):
+        rank_weighted_effect(Scores.from_dataframe(table), score)
+
+
+def test_a_constant_priority_is_named(score):
+    found = rank_weighted_effect(scores_of(score), np.full(60, 3.0), random_state=0)
+    assert "the priority is constant, so it ranks nobody" in found.summary()
 
 
 # -- priorities of learners --------------------------------------------------------------------

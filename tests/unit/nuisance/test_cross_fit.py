@@ -248,7 +248,7 @@ def test_a_learner_that_returns_nan_is_named(study):
     "learner", [KNeighborsRegressor(), make_pipeline(StandardScaler(), KNeighborsRegressor())]
 )
 def test_a_learner_without_weights(table, make_study, learner):
-    with pytest.raises(ValueError, match=r"unit weights, but KNeighborsRegressor .* on fold 0"):
+    with pytest.raises(ValueError, match=r"weighted here, but KNeighborsRegressor .* on fold 0"):
         cross_fit(make_study(table, weight="v"), propensity=0.5, outcome_learner=learner)
 
 
@@ -292,3 +292,24 @@ def test_quality_against_the_formula(study, table):
     e = nuisances.propensity
     assert found["propensity"] == pytest.approx(-np.log(np.where(own, e, 1 - e)).mean())
     assert "ClusterRidge() on 2 features; R²" in str(nuisances)
+
+
+@pytest.mark.parametrize("n_components", [None, 1])
+def test_embeddings_of_held_out_units_stay_in_the_range_of_the_training_units(
+    table, make_study, rng, n_components
+):
+    images = pd.DataFrame(rng.normal(size=(30, 2)), index=range(30), columns=["a", "b"])
+    found = []
+    for how_far in (1e3, 1e6):
+        images.loc[0, "a"] = how_far
+        study = make_study(table).join(images.rename_axis("site"), role="both")
+        folds = study.folds(5, random_state=0)
+        nuisances = cross_fit(study, folds, n_components=n_components, random_state=0)
+        alike = folds.labels == folds.labels[table.index[0]]
+        found.append(nuisances.table.loc[alike, NAMES])
+    # the outlier's own fold never trains on it, so it cannot matter how far out it lies
+    pd.testing.assert_frame_equal(*found, rtol=1e-10)
+    # covariates are what the analyst says they are: the same outlier is extrapolated to
+    moved = table.assign(x=table["x"].where(table["site"] > 0, 1e3))
+    away = cross_fit(make_study(moved), random_state=0).table
+    assert away["outcome_treated"].abs().max() > 10

@@ -159,3 +159,16 @@ def test_scikit_learn_habits(rng, make):
         learner.predict(X[:, :4])
     with pytest.raises(ValueError, match=r"n_folds` must be .* got 1"):
         make(n_folds=1).fit(X, y)
+
+
+def test_wide_columns_of_sites_are_fitted_in_their_own_directions(rng, monkeypatch):
+    # 120 columns of 30 sites: at most 30 directions, and two columns of units
+    site = np.repeat(np.arange(30), 8)
+    x = np.column_stack([rng.normal(size=(30, 120))[site], rng.normal(size=(240, 2))])
+    y, v = x[:, 0] + x[:, -1] + rng.normal(size=240), rng.uniform(0.5, 2, 240)
+    quick = ClusterRidge().fit(x, y, sample_weight=v, groups=site)
+    monkeypatch.setattr("terracausal.nuisance.learners._WIDE", 1_000)
+    slow = ClusterRidge().fit(x, y, sample_weight=v, groups=site)
+    assert quick.penalty_ == slow.penalty_
+    np.testing.assert_allclose(quick.coef_, slow.coef_, rtol=0, atol=1e-10)
+    assert quick.intercept_ == pytest.approx(slow.intercept_, abs=1e-10)

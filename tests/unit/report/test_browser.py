@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 
 from terracausal.report import Report
@@ -121,3 +122,30 @@ def test_the_page_is_no_wider_than_the_screen(page, tmp_path, width):
     assert len(found["images"]) == 12
     assert all(loaded and shown > 100 for loaded, shown in found["images"])
     assert found["smallestText"] >= 12
+
+
+class LongNames:
+    """A result that the report does not know, with names that do not want to break."""
+
+    title = "an_unbreakable_title_" * 4
+
+    def headline(self):
+        return "Effects differ in a_column_with_a_name_that_goes_on_and_on_without_any_space."
+
+    def summary(self):
+        return "effects by column " * 20
+
+    def to_dataframe(self):
+        terms = [f"embedding_column_without_any_space_{k:03d}" for k in range(40)]
+        table = pd.DataFrame({"term": terms, "estimate": 1e6, "std_error": 1.0})
+        return table.assign(ci_low=-1e7, ci_high=1e7, further_column=0.5, another_one="x" * 30)
+
+
+def test_a_page_of_unknown_results_fits_a_phone(tmp_path):
+    page = Report([LongNames()], notes=["x" * 200]).to_html(tmp_path / "report.html")
+    wrapper = tmp_path / "measure.html"
+    wrapper.write_text(MEASURE.format(page=page.as_uri(), width=390), encoding="utf-8")
+    document, _ = browse(wrapper, tmp_path / "profile", "--window-size=1400,1000")
+    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', document, re.S).group(1))
+    assert found["scrollWidth"] == found["clientWidth"]
+    assert found["tooWide"] == []

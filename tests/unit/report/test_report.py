@@ -20,10 +20,10 @@ from matplotlib.image import imread
 from terracausal._foundation.errors import AlignmentError
 from terracausal.effects import EffectOrigin
 from terracausal.imagery import Chips
+from terracausal.interpret.site_images import find_twins, latest_image
 from terracausal.nuisance import Scores, cross_fit
+from terracausal.plotting import pick_bands
 from terracausal.report import Report
-from terracausal.report.pictures import pick_bands
-from terracausal.report.places import find_twins, latest_image
 from terracausal.report.sections import label_rows
 from terracausal.report.wording import Interval
 from terracausal.study import Study

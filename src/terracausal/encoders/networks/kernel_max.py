@@ -99,11 +99,9 @@ class KernelMaxNetwork(nn.Module):
             )
         x, seen = split_missing(images)
         touched = _touched(seen, width_px)
-        if self.pooling == "max":
-            found = self._highest(x, touched)
-        else:
-            maps = functional.conv2d(x, self.filters).masked_fill(touched, 0.0)
-            found = maps.sum(dim=(2, 3)) / (~touched).sum(dim=(2, 3)).clamp_min(1)
+        found = self._highest(x, touched) if self.pooling == "max" else self._mean(x, touched)
+        if touched is None:
+            return self._standardised(found)
         empty = touched.flatten(1).all(dim=1)
         standard = torch.full_like(found, torch.nan)
         standard[~empty] = self._standardised(found[~empty])
@@ -118,12 +116,21 @@ class KernelMaxNetwork(nn.Module):
             eps=1e-3,
         )
 
-    def _highest(self, x: Tensor, touched: Tensor) -> Tensor:
+    def _mean(self, x: Tensor, touched: Tensor | None) -> Tensor:
+        maps = functional.conv2d(x, self.filters)
+        if touched is None:
+            return maps.mean(dim=(2, 3))
+        total = maps.masked_fill(touched, 0.0).sum(dim=(2, 3))
+        return total / (~touched).sum(dim=(2, 3)).clamp_min(1)
+
+    def _highest(self, x: Tensor, touched: Tensor | None) -> Tensor:
         """Return the maximum (b, n_filters); only its window is kept for the gradient."""
         with torch.no_grad():
             maps = functional.conv2d(x, self.filters)
-            maps = maps.masked_fill(touched, torch.finfo(maps.dtype).min)
-            place = maps.flatten(2).argmax(dim=2)
+            if touched is not None:
+                maps = maps.masked_fill(touched, torch.finfo(maps.dtype).min)
+            # a third of the time that argmax takes
+            place = maps.flatten(2).max(dim=2).indices
         width_px, n_columns = self.filters.shape[-1], maps.shape[-1]
         windows = x.unfold(2, width_px, 1).unfold(3, width_px, 1)
         image = torch.arange(len(x), device=x.device)[:, None]
@@ -131,10 +138,9 @@ class KernelMaxNetwork(nn.Module):
         return (chosen * self.filters).sum(dim=(2, 3, 4))
 
 
-def _touched(seen: Tensor, width_px: int) -> Tensor:
-    """Return which windows (b, 1, h', w') hold a pixel of any band that is not seen."""
+def _touched(seen: Tensor, width_px: int) -> Tensor | None:
+    """Return which windows (b, 1, h', w') hold a pixel that is not seen; None where all are."""
     gap = 1 - seen.amin(dim=1, keepdim=True)
     if not gap.any():  # most often, and the maximum below takes longer than the convolution
-        n_rows, n_columns = (size - width_px + 1 for size in gap.shape[-2:])
-        return torch.zeros_like(gap[..., :n_rows, :n_columns], dtype=torch.bool)
+        return None
     return functional.max_pool2d(gap, width_px, stride=1) > 0

@@ -220,6 +220,13 @@ class PretrainedEncoder(ChipEncoder):
             seen[whole] = self._see(images[whole], chips.bands).cpu().numpy()
         return seen.reshape(n_sites, n_times, *shape[1:])
 
+    def fresh_network(self) -> ReadyNetwork:
+        """Return the network as its file has it, on the CPU, for `Finetuning`."""
+        check_is_fitted(self, "adapter_")
+        file = find_weights(self._file)
+        check_digest(file, file_digest(file), self.weights_digest_)
+        return _build(self._entry, self._request(file))
+
     def describe_bands(self) -> str:
         """Return how each band of the network is made of those of the chips, one line each.
 
@@ -345,9 +352,7 @@ class PretrainedEncoder(ChipEncoder):
         """Return the network of this encoder, read from its file when first needed."""
         ready: ReadyNetwork | None = getattr(self, "_ready", None)
         if ready is None:
-            file = find_weights(self._file)
-            check_digest(file, file_digest(file), self.weights_digest_)
-            ready = _build(self._entry, self._request(file))
+            ready = self.fresh_network()
             torch = require("torch", needed_by="PretrainedEncoder")
             on_gpu = torch.device(self.device).type == "cuda"
             layout = torch.channels_last if on_gpu else torch.preserve_format

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +87,11 @@ def build(request: NetworkRequest) -> ReadyNetwork:
     skipped = 1 + getattr(config, "num_register_tokens", 0)
     skipped = 0 if config.model_type in _WITHOUT_CLS else skipped
 
-    def forward(pixels: "Tensor") -> "Tensor":
-        return _embedding(module(pixel_values=pixels), request.layer, skipped)
+    return ReadyNetwork(module, partial(_read, module, request.layer, skipped))
 
-    return ReadyNetwork(module, forward)
+
+def _read(module: Any, layer: str, skipped: int, pixels: "Tensor") -> "Tensor":
+    return _embedding(module(pixel_values=pixels), layer, skipped)
 
 
 def frames_of(folder: str) -> int | None:
