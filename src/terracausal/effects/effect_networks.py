@@ -23,7 +23,7 @@ from terracausal.study import Study
 if TYPE_CHECKING:
     from terracausal.effects.image_learners import ImageEffectLearner
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def effect_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -106,7 +106,8 @@ def train_effect(
     values = pd.concat([pd.DataFrame(columns, index=study.units), (beside - mean) / scale], axis=1)
     targets = UnitTargets(values, _sites(study), study.weight, study.clusters)
     used = chips.select(targets.sites)
-    moments = tuple(torch.from_numpy(numbers) for numbers in band_moments(used))
+    centre, spread = band_moments(used)
+    moments = torch.from_numpy(centre), torch.from_numpy(spread)
     allowed = torch.ones((1, beside.shape[1]))
     trained = train_network(
         partial(new_task_network, learner, chips.n_bands, moments, allowed),

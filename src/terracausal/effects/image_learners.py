@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from terracausal.encoders.networks.settings import TrainingSettings
     from terracausal.imagery import Chips
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 class ImageEffectLearner(EffectLearner):

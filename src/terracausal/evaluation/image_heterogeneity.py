@@ -378,7 +378,8 @@ def _exchange_of(sites: _Sites) -> Exchange:
         raise RoleError(
             f"At least {_FEWEST_ARRANGEMENTS} arrangements of images are needed for a p-value of "
             f"5 %; {n_clusters} clusters in {len(exchange.groups)} groups of the same stratum and "
-            f"number of sites have {np.exp(exchange.log_arrangements):.0f}. Use coarser strata."
+            f"number of sites have {np.exp(exchange.log_arrangements):.0f}. Use coarser strata or "
+            "smaller clusters."
         )
     if not standardise_columns(sites.features.to_numpy(dtype=np.float64)).any():
         raise RoleError(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,9 @@ from sklearn.metrics import adjusted_rand_score
 from terracausal._foundation.checks import check_count, check_same_index
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import draw_seed, random_generator
-from terracausal.mixtures.adjusting import residuals_of
-from terracausal.mixtures.design import SiteTable, embeddings_of, site_labels
 from terracausal.mixtures.effect_mixture import EffectMixture
-from terracausal.mixtures.preparing import MIN_SITES, check_support, prepare, train_on_images
-from terracausal.nuisance import cross_fit
+from terracausal.mixtures.held_out import HeldOut, HeldOutSearch
+from terracausal.mixtures.preparing import MIN_SITES, check_support
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
 
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from terracausal.imagery import Chips
 
 Floats = NDArray[np.float64]
-_N_DRAWS = 200
 _MOST = 6
 
 
@@ -47,7 +43,7 @@ class ComponentChoice:
     table : pandas.DataFrame
         One row per candidate: n_components, log_density (mean over sites), std_error, difference
         (to the best), difference_std_error, stability (mean adjusted Rand index between the folds'
-        sortings of all sites by their image), gain and gain_std_error (over one component),
+        labellings of all sites by their image), gain and gain_std_error (over one component),
         n_sites, n_clusters.
     p_value : float, default=None
         Of no heterogeneity: that no number of components above 1 predicts better than 1. One-sided
@@ -203,9 +199,9 @@ def choose_components(
         raise ValueError("`candidates` must name at least one number of components; got none.")
     counts = sorted({check_count("candidates", k) for k in candidates})
     check_support(fewest, counts[-1])
-    search = _Search(study, settings, chips, draw_seed(rng))
+    search = HeldOutSearch(study, settings, chips, draw_seed(rng))
     jobs = [(k, train, test) for train, test in splits for k in counts]
-    parts: dict[int, list[_HeldOut]] = {k: [] for k in counts}
+    parts: dict[int, list[HeldOut]] = {k: [] for k in counts}
     for k, train, test in track(jobs, "choosing the number of components", len(jobs)):
         parts[k].append(search.held_out(k, train, test))
     density = {
@@ -216,81 +212,8 @@ def choose_components(
     return _choice(density, pd.factorize(pd.Series(labels, dtype=object))[0], stability)
 
 
-@dataclass(frozen=True, eq=False)
-class _HeldOut:
-    """Log densities (n_held_out,) of sites, their clusters, and the types (n_sites,) of all."""
-
-    log_density: Floats
-    clusters: list[object]
-    types: NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """What all candidates and folds share."""
-
-    study: Study
-    settings: EffectMixture
-    chips: "Chips | None"
-    seed: int
-
-    def held_out(
-        self, n_components: int, train: NDArray[np.bool_], test: NDArray[np.bool_]
-    ) -> _HeldOut:
-        """Fit to one part; return what is said of the other."""
-        import torch
-
-        from terracausal.mixtures.density import MixtureDensity
-        from terracausal.mixtures.fitting import find_mode, make_density, one_thread
-        from terracausal.mixtures.posterior import laplace_posterior
-
-        rng = random_generator(self.seed)
-        mixture = clone(self.settings).set_params(n_components=n_components)
-        known, unknown = self.study.subset(train), self.study.subset(test)
-        inside, outside = self._described(mixture, known, unknown, rng)
-        left = self._residuals
-        design, table = prepare(known, mixture, inside, left)
-        held = design.apply(unknown, outside, left)
-        density = make_density(design, table)
-        with one_thread(), torch.no_grad():
-            mode = find_mode(density, mixture.n_restarts, rng)
-            draws = laplace_posterior(mode, _N_DRAWS, rng).draws
-            other = MixtureDensity(held, density.blocks, mixture.family, design.scale)
-            by_draw = torch.cat([part.log_sites(draws) for _, part in other.parts(_N_DRAWS)], dim=1)
-            site = (torch.logsumexp(by_draw, dim=0) - np.log(_N_DRAWS)).numpy()
-            logits = density.part(mode.parameters[None], "membership")[0].numpy()
-        volume = design.scale.log_volume(held.observed) * held.weight
-        site = site + np.bincount(held.site, weights=volume, minlength=held.n_sites)
-        own = unknown.canonical()
-        clusters = own.sites if own.clusters is None else own.clusters
-        first = np.unique(held.site, return_index=True)[1]
-        everyone = np.concatenate([table.image, held.image])
-        order = np.argsort(table.sites.append(held.sites).astype(str), kind="stable")
-        types = (everyone @ logits.T).argmax(axis=1)[order]
-        return _HeldOut(site, list(np.asarray(clusters, dtype=object)[first]), types)
-
-    def _described(
-        self, mixture: EffectMixture, known: Study, unknown: Study, rng: np.random.Generator
-    ) -> tuple[SiteTable | None, SiteTable | None]:
-        if self.chips is None and mixture.networks is None:
-            return None, None
-        networks = train_on_images(mixture, known, self.chips, rng)
-        sites = site_labels(unknown).unique()
-        images = self.chips.select(sites) if self.chips is not None else None
-        if images is None:
-            given = embeddings_of(unknown.canonical(), None).types
-            images = networks.vectors(given)
-        return networks.out_of_fold, networks.describe_together(images)
-
-    @cached_property
-    def _residuals(self) -> pd.DataFrame | None:
-        if self.settings.adjustment != "orthogonal":
-            return None
-        return residuals_of(self.study, cross_fit(self.study, random_state=self.seed))
-
-
 def _stability(types: list[NDArray[np.intp]]) -> float:
-    """Return the mean adjusted Rand index between the folds' sortings of all sites."""
+    """Return the mean adjusted Rand index between the folds' labellings of all sites."""
     return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(types, 2)]))
 
 

@@ -1,31 +1,17 @@
 """The image-type effect cluster model: sites are of a few types, and the effect is the type's."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from terracausal._foundation.checks import (
-    check_choice,
-    check_count,
-    check_positive,
-    check_same_index,
-)
+from terracausal._foundation.checks import check_count, check_positive, check_same_index
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.mixtures.adjusting import residuals_of
 from terracausal.mixtures.design import MixtureDesign, MixtureTable
-from terracausal.mixtures.layout import (
-    ADJUSTMENTS,
-    EFFECTS,
-    GUIDES,
-    NOISES,
-    ORTHOGONAL,
-    MixtureSpec,
-)
-from terracausal.mixtures.outcomes import FAMILIES
+from terracausal.mixtures.layout import MixtureSpec
 from terracausal.mixtures.preparing import prepare, site_features, train_on_images
 from terracausal.mixtures.results import (
     MixtureAnswers,
@@ -34,6 +20,15 @@ from terracausal.mixtures.results import (
     find_problems,
     tables_of,
     warn_of,
+)
+from terracausal.mixtures.settings import (
+    MIN_REFITS,
+    Adjustment,
+    Effect,
+    Family,
+    Guide,
+    Noise,
+    check_settings,
 )
 from terracausal.mixtures.wording import summarize
 from terracausal.nuisance import Nuisances, cross_fit
@@ -48,22 +43,6 @@ if TYPE_CHECKING:
     from terracausal.mixtures.networks import MixtureNetworks, SiteNetworks
     from terracausal.mixtures.posterior import Posterior
 
-Floats = NDArray[np.float64]
-Family = Literal[
-    "normal",
-    "log_normal",
-    "student_t",
-    "left_censored",
-    "zero_inflated",
-    "bernoulli",
-    "poisson",
-    "negative_binomial",
-]
-Noise = Literal["arm", "arm_and_component"]
-Effect = Literal["constant", "covariates", "image"]
-Adjustment = Literal["baseline", "orthogonal"]
-Guide = Literal["full_rank", "low_rank", "mean_field", "laplace", "nuts"]
-MIN_REFITS = 10
 N_EFFECT_DRAWS = 200
 
 
@@ -429,11 +408,7 @@ class EffectMixture(BaseEstimator):
         return MixtureSpec(self.n_components, self.family, self.noise, self.effect, self.adjustment)
 
     def _check_settings(self) -> None:
-        check_choice("family", self.family, FAMILIES)
-        check_choice("noise", self.noise, NOISES)
-        check_choice("effect", self.effect, EFFECTS)
-        check_choice("adjustment", self.adjustment, ADJUSTMENTS)
-        check_choice("guide", self.guide, GUIDES)
+        check_settings(self.spec, self.guide)
         for name in ("n_components", "n_dimensions", "n_restarts"):
             check_count(name, getattr(self, name))
         if self.batch_size is not None:
@@ -445,12 +420,6 @@ class EffectMixture(BaseEstimator):
                 f"{self.n_bootstrap}."
             )
         check_positive("learning_rate", self.learning_rate)
-        if self.adjustment == "orthogonal" and self.family not in ORTHOGONAL:
-            raise ValueError(
-                "adjustment='orthogonal' fits what is left of outcomes after their prediction, "
-                f"which is of no family but {' and '.join(map(repr, ORTHOGONAL))}; got "
-                f"family={self.family!r}."
-            )
 
     def _search(
         self, design: MixtureDesign, table: MixtureTable, rng: np.random.Generator

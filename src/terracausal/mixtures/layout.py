@@ -12,11 +12,6 @@ from terracausal.mixtures.outcomes import COUNTS
 if TYPE_CHECKING:
     from terracausal.mixtures.design import MixtureTable
 
-NOISES = ("arm", "arm_and_component")
-EFFECTS = ("constant", "covariates", "image")
-ADJUSTMENTS = ("baseline", "orthogonal")
-ORTHOGONAL = ("normal", "student_t")
-GUIDES = ("full_rank", "low_rank", "mean_field", "laplace", "nuts")
 # outcomes that pile up at one value would otherwise pull the SD of a type to 0, where the
 # density is infinite
 SMALLEST_SD = 0.05

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.checks import check_choice, check_count
 from terracausal._foundation.errors import AlignmentError, BandError, list_some
-from terracausal.encoders.base import overlapping_groups
+from terracausal.encoders.base import image_facts
 from terracausal.encoders.networks.settings import TrainingSettings
 from terracausal.imagery import Chips
-from terracausal.imagery.last_images import describe_image_dates
 from terracausal.mixtures.design import SiteTable
 from terracausal.mixtures.projection import SiteProjection
 from terracausal.study import Study
@@ -232,10 +231,7 @@ def join_images(study: Study, chips: Chips) -> Study:
     Study
     """
     place = pd.DataFrame({"chip_number": np.arange(chips.n_sites, dtype=float)}, index=chips.keys)
-    place.attrs["encoder"] = {
-        **describe_image_dates(chips),
-        "overlapping": overlapping_groups(chips),
-    }
+    place.attrs["encoder"] = image_facts(chips)
     return study.join(place, role="modifier")
 
 

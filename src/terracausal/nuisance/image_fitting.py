@@ -29,7 +29,7 @@ from terracausal.study import Study
 if TYPE_CHECKING:
     from terracausal.nuisance.image_learner import ImageNuisanceLearner
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 class ReadsImages(Protocol):
@@ -69,7 +69,8 @@ def train_tasks(
     learner.covariate_moments_ = mean, scale.where(scale > 1e-12 * mean.abs().clip(1), 1.0)
     targets = _targets(learner, study, covariates)
     used = chips.select(targets.sites)
-    moments = tuple(torch.from_numpy(numbers) for numbers in band_moments(used))
+    centre, spread = band_moments(used)
+    moments = torch.from_numpy(centre), torch.from_numpy(spread)
     seen_by_propensity = covariates.columns.isin(study.features("propensity").columns)
     for group in groups:
         allowed = np.ones((len(group), covariates.shape[1]), dtype=np.float32)

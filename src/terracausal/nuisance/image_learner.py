@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from terracausal.imagery import Chips
     from terracausal.nuisance.image_tasks import TrainedTasks
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 NAMES = ("propensity", "outcome_control", "outcome_treated")
 
 
@@ -103,6 +103,7 @@ class ImageNuisanceLearner(BaseEstimator):
     networks_: "tuple[TrainedTasks, ...]"
     history_: pd.DataFrame
     learners_: dict[str, Any]
+    calibration_: dict[str, Any]
     bands_: tuple[str, ...]
 
     def __init__(  # noqa: PLR0913 - settings of a network and of the learners behind it
@@ -173,7 +174,10 @@ class ImageNuisanceLearner(BaseEstimator):
             for part in self.networks_:
                 self.calibration_ |= calibrate(self, part, ordered, chips)
         if self.last_layer == "refitted":
-            vectors = [site_vectors(part, chips, ordered.sites, self) for part in self.networks_]
+            vectors = [
+                site_vectors(part, chips, self._sites_of(ordered.table, chips), self)
+                for part in self.networks_
+            ]
             self._refit(ordered, vectors, rng)
         self.fitted_sites_ = pd.Index(np.unique(np.asarray(ordered.sites)))
         return self
@@ -191,9 +195,9 @@ class ImageNuisanceLearner(BaseEstimator):
 
     def _refit(self, study: Study, vectors: list[pd.DataFrame], rng: np.random.Generator) -> None:
         """Fit the usual learners on what the networks say of sites and on the covariates."""
-        treatment, weight = study.treatment.to_numpy(), study.weight
+        treatment, given = study.treatment.to_numpy(), study.weight
         groups = study.frame.cluster_codes
-        weight = None if weight is None else (weight / weight.mean()).to_numpy()
+        weight = None if given is None else (given / given.mean()).to_numpy()
         children = rng.spawn(len(vectors))
         for part, by_unit, child in zip(self.networks_, vectors, children, strict=True):
             for task in part.tasks:
@@ -315,7 +319,7 @@ class ImageNuisanceLearner(BaseEstimator):
         return gather_folds(study, folds, zip(splits, found, strict=True), self._names(study))
 
     def _for_fold(self, fold: int, seed: int) -> "ImageNuisanceLearner":
-        learner = clone(self).set_params(random_state=seed)
+        learner: ImageNuisanceLearner = clone(self).set_params(random_state=seed)
         if learner.training is not None and learner.training.checkpoint is not None:
             path = f"{learner.training.checkpoint}.fold{fold}"
             learner.training = replace(learner.training, checkpoint=path)

@@ -206,9 +206,11 @@ def choose_network(
     v = np.ones(ordered.n_units) if ordered.weight is None else ordered.weight.to_numpy()
     codes = ordered.frame.cluster_codes
     cluster = np.arange(ordered.n_units) if codes is None else codes
-    table = pd.concat(_compare(losses, name, v, cluster) for name in used).reset_index(drop=True)
+    parts = [_compare(losses, name, v, cluster) for name in used]
+    table: pd.DataFrame = pd.concat(parts, ignore_index=True)
     own = table.loc[table["criterion"] == criterion]
-    return NetworkComparison(own.loc[own["loss"].idxmin(), "network"], criterion, table)
+    chosen: Any = own["network"].iloc[int(own["loss"].to_numpy().argmin())]
+    return NetworkComparison(chosen, criterion, table)
 
 
 def held_out_losses(study: Study, nuisances: Nuisances) -> pd.DataFrame:
@@ -240,7 +242,7 @@ def held_out_losses(study: Study, nuisances: Nuisances) -> pd.DataFrame:
 def _compare(
     losses: dict[Hashable, pd.DataFrame],
     criterion: str,
-    weight: NDArray[np.float64],
+    weight: NDArray[np.floating[Any]],
     cluster: NDArray[np.int64],
 ) -> pd.DataFrame:
     """Return mean losses by network, and clustered errors of their distances to the lowest."""

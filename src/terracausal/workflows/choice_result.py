@@ -148,8 +148,9 @@ class ChoiceComparison(Diagnostic):
         pandas.DataFrame
             The choices, metric and seed; `estimate`, `std_error`, `ci_low`, `ci_high`, `level` of
             the RATE; `ratio`, the RATE over its widened error, and `p_value`; `average_effect` and
-            its error, the same in all cells of a seed; `n_units`, `n_clusters`; `error`, empty where the cell went well. Times are in
-            `seconds`, so that the same seed gives the same table.
+            its error, the same in all cells of a seed; `n_units`, `n_clusters`; `error`, empty
+            where the cell went well. Times are in `seconds`, so that the same seed gives the same
+            table.
         """
         half = stats.norm.ppf(0.5 + check_fraction("level", level) / 2) * (
             self.cells["widening"] * self.cells["std_error"]

@@ -187,8 +187,8 @@ def compare_choices(
     same for all cells, which is what makes differences between them cheap to judge. See
     `ChoiceComparison` for what the spread over seeds can tell, and what it cannot.
 
-    Sites whose chips overlap, in any declared encoder, are held out together, so that all cells have
-    the same folds; declaring the first encoder of overlapping chips therefore makes new cells.
+    Sites whose chips overlap, in any declared encoder, are held out together, so that all cells
+    have the same folds; declaring the first encoder of overlapping chips makes new cells.
 
     A cell's file is named by a checksum of all that decides about its numbers: the study, the
     encoder and chips or the table, the learner's settings, the seed and the version of this

@@ -94,9 +94,10 @@ def _declared(configuration: Configuration, base: Path) -> tuple[Study, Any, Cho
         name: build_encoder(one.name, one.settings(), seed)
         for name, one in configuration.encoders.items()
     }
-    study, chips = load_data(configuration, base)
-    if isinstance(chips, pd.DataFrame):
-        encoders, chips = {"embeddings": chips}, None
+    study, images = load_data(configuration, base)
+    chips = None if isinstance(images, pd.DataFrame) else images
+    if isinstance(images, pd.DataFrame):
+        encoders = {"embeddings": images}
     choices = Choices(
         encoder=encoders,
         data=section.data,

@@ -291,8 +291,8 @@ def _describing_columns(study: Study, plan: AnalysisPlan, scores: Scores) -> pd.
     statistics = plan.source.statistics()
     if plan.source.chips is not None and statistics is None:
         statistics = plan.source.embeddings(plan.steps)
-    if statistics is not None:
-        parts.append(statistics.loc[study.sites].set_axis(study.units, axis=0))
+    if statistics is not None and study.sites is not None:
+        parts.append(statistics.reindex(pd.Index(study.sites)).set_axis(study.units, axis=0))
     elif study.embedding_columns:
         parts.append(study.features("effect", use="embeddings").iloc[:, :20])
     if study.coordinates is not None:
@@ -336,9 +336,11 @@ class _Evaluation:
     def image_test(self, seed: int) -> Any:
         if not self.settings.n_permutations or not self.study.embedding_columns:
             return None
+        # where the design fixes the propensity, scores made without the images make the test exact
+        is_exact = self.study.propensity is not None and self.scores.n_units == self.study.n_units
         return image_heterogeneity_test(
             self.study,
-            self.scores,
+            None if is_exact else self.scores,
             n_permutations=self.settings.n_permutations,
             random_state=seed,
         )

@@ -325,7 +325,7 @@ def untrained(monkeypatch):
     ("change", "error", "told"),
     [
         ({"trimm": 0.1}, TypeError, "'trimm'; did you mean 'trim'"),
-        ({"targt": "all"}, TypeError, "'targt'; did you mean 'target'"),
+        ({"tarket": "all"}, TypeError, "'tarket'; did you mean 'target'"),
         ({"trim": 0.7}, ValueError, "`trim` must lie strictly between 0 and 0.5; got 0.7"),
         ({"target": "everyone"}, ValueError, "got 'everyone'"),
         ({"n_folds": 1}, ValueError, "`n_folds` must be an integer of at least 2; got 1"),

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 import terracausal as tc
 from terracausal._foundation.errors import AlignmentError, RoleError
@@ -118,7 +118,9 @@ def test_the_order_of_rows_changes_nothing(data):
 def test_trimmed_units_have_effects_and_no_part_in_the_evaluation():
     mild = ConfoundingSettings(propensity_strength=0.5)
     data = tc.simulate_study("tutorial", n_sites=200, size_px=4, settings=mild, random_state=0)
-    found = run(data.study, data.chips, trim=0.2, propensity_learner="logistic", n_repeats=2)
+    found = run(
+        data.study, data.chips, trim=0.2, propensity_learner=LogisticRegression(), n_repeats=2
+    )
     assert found.scores.n_units < data.study.n_units == len(found.effects)
     assert len(found.policy) == found.scores.n_units
     assert found.by_unit()["policy"].isna().sum() == data.study.n_units - found.scores.n_units
