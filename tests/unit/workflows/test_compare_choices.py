@@ -388,7 +388,7 @@ def test_200_cells_killed_at_a_random_moment_resume_with_the_same_table(study, t
         [sys.executable, "-c", SCRIPT, Path(__file__).with_name("conftest.py"), tmp_path],
         stderr=subprocess.PIPE,
     )
-    cells, deadline = tmp_path / "cells", time.monotonic() + 120
+    cells, deadline = tmp_path / "cells", time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         if cells.is_dir() and len(os.listdir(cells)) >= moment:
             process.send_signal(signal.SIGKILL)
