@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +146,8 @@ CELLS = {
 }
 
 
-@cache
 def imagery_of(name: str | None) -> Any:
-    """Return what scenes are cut from; Gewata's near infrared is read once."""
+    """Return what scenes are cut from."""
     if name == "landscape":
         return simulate_landscape(1024, random_state=0)
     if name == "gewata":
