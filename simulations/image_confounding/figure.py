@@ -54,6 +54,6 @@ if __name__ == "__main__":
     left, right = figure.subplots(1, 2, sharey=True)
     draw(left, biases("gewata_500", WIDTHS), "True width of the pattern (px); 8 px are estimated")
     draw(right, biases("gewata_500", RESOLUTIONS), "Pixels averaged along each side")
-    left.set_ylabel("Bias (true effect 1); ± 2 Monte Carlo errors")
-    right.legend(frameon=False, fontsize="small", loc="lower right")
+    left.set_ylabel("Bias (true effect 1)")
+    right.legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1.0, 0.62))
     figure.savefig(HERE / "bias.png", dpi=120)

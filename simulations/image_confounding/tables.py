@@ -16,6 +16,8 @@ NAIVE = "difference in means"
 
 def describe_cell(results: pd.DataFrame) -> str:
     """Return the table of one cell; the share removed is that of its own naive bias."""
+    if (results["term"] == "width_px").all():
+        return tabulate(results, describe_choice)
     naive = bias(results[results["estimator"] == NAIVE])
 
     def describe(estimator: str, rows: pd.DataFrame) -> dict[str, str]:
@@ -26,6 +28,12 @@ def describe_cell(results: pd.DataFrame) -> str:
         }
 
     return tabulate(results, describe)
+
+
+def describe_choice(_: str, rows: pd.DataFrame) -> dict[str, str]:
+    """Return how often the true width was chosen, of how many replications."""
+    right = rows["estimate"] == rows["truth"]
+    return {"replications": str(len(rows)), "true width chosen": f"{right.mean():.0%}"}
 
 
 def bias(rows: pd.DataFrame) -> float:

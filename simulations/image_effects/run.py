@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,6 @@ CELLS = {"smoke": Cell("landscape", 60, 1.0, 2, 1, ())} | {
 }
 
 
-@cache
 def raster_of(imagery: str) -> Any:
     """Return what scenes are cut from."""
     if imagery == "landscape":

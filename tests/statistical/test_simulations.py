@@ -14,6 +14,7 @@ pytestmark = pytest.mark.statistical
 FOLDER = Path(__file__).parents[2] / "simulations"
 CLAIMS = (
     "rate_size", "clustered_coverage", "spatial_coverage", "dose_response", "label_smoothing",
+    "out_of_bag",
 )  # fmt: skip
 # estimators whose rates are claimed to be nominal
 NOMINAL = {
@@ -32,6 +33,7 @@ NOMINAL = {
     "spatial_coverage": {"conley 40 km", "conley 80 km"},
     "dose_response": {"default", "clustered"},
     "label_smoothing": {"hajek, fitted propensity", "aipw, fitted propensity"},
+    "out_of_bag": {"RATE, out of fold", "calibration, out of fold"},
 }
 # and those that are shown not to be
 WRONG = {
@@ -40,6 +42,7 @@ WRONG = {
     "spatial_coverage": {"hc", "conley 20 km"},
     "dose_response": set(),
     "label_smoothing": {"hajek, true propensity, smoothed"},
+    "out_of_bag": {"RATE, out of bag", "calibration, out of bag"},
 }
 HARNESS = runpy.run_path(str(FOLDER / "harness.py"))
 
