@@ -17,7 +17,8 @@ from terracausal.mixtures.families import KINDS, Noise, normal
 from terracausal.mixtures.layout import SMALLEST_SD, Block
 from terracausal.mixtures.outcomes import OutcomeScale
 
-_UNITS_AT_ONCE = 100_000
+_UNITS_AT_ONCE = 100_000  # times parameter vectors; what takes more is worked through in parts
+_UNITS_IN_PART = 20_000
 _STANDARD = OutcomeScale(0.0, 1.0)
 
 
@@ -115,10 +116,11 @@ class MixtureDensity:
         -------
         list of (slice, MixtureDensity)
         """
-        per_site = max(len(self._outcome) / self.n_sites, 1.0)
-        size = max(int(_UNITS_AT_ONCE / per_site / max(n_rows, 1)), 1)
-        if size >= self.n_sites:
+        n_units = len(self._outcome)
+        if n_units * n_rows <= _UNITS_AT_ONCE:
             return [(slice(0, self.n_sites), self)]
+        most = min(_UNITS_IN_PART, _UNITS_AT_ONCE) / max(n_rows, 1)
+        size = max(int(most * self.n_sites / n_units), 1)
         if self._kept[0] != size:
             ends = [*range(0, self.n_sites, size), self.n_sites]
             cut = [slice(start, stop) for start, stop in pairwise(ends)]
