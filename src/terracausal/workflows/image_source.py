@@ -8,9 +8,8 @@ from sklearn.base import clone
 
 from terracausal._foundation.errors import LeakageError, RoleError
 from terracausal.encoders import BandStatisticsEncoder, RandomConvEncoder
-from terracausal.encoders.base import ChipEncoder, overlapping_groups
+from terracausal.encoders.base import ChipEncoder, image_facts
 from terracausal.imagery import Chips
-from terracausal.imagery.last_images import describe_image_dates
 from terracausal.study import Study
 from terracausal.workflows.steps import Steps
 
@@ -115,10 +114,7 @@ class ImageSource:
         table = self.table
         if self.chips is not None:
             table = pd.DataFrame({"image placeholder": 0.0}, index=self.chips.keys)
-            table.attrs["encoder"] = {
-                **describe_image_dates(self.chips),
-                "overlapping": overlapping_groups(self.chips),
-            }
+            table.attrs["encoder"] = image_facts(self.chips)
         return study.join(_given(table), role="confounder", later_images=later_images)
 
     def embeddings(self, steps: Steps) -> pd.DataFrame | None:
