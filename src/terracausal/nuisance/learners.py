@@ -4,6 +4,7 @@ Scikit-learn's own cross-validated ridge leaves out single rows. Units that shar
 embedding, so their neighbours give the answer away and the penalty comes out far too small.
 """
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from typing import Any, Self
@@ -18,6 +19,7 @@ from sklearn.linear_model import ElasticNetCV, LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
 
 from terracausal._foundation.checks import check_count
 
@@ -327,18 +329,20 @@ class ClusterLogistic(ClassifierMixin, BaseEstimator):
         ]
         held_out = np.isin(np.arange(len(target)), np.concatenate([[], *(t for _, t in splits)]))
         best, chosen, losses = 0, np.zeros(len(target)), []
+        solver = _solver_for(design.shape[1])
+        held = [_logistic(solver) for _ in splits]
         for j, candidate in enumerate(candidates if splits else ()):
             odds = np.zeros(len(target))
-            for train, test in splits:
-                fitted = _logistic(candidate, design[train], target[train], weight[train])
-                odds[test] = fitted.decision_function(design[test])
+            for learner, (train, test) in zip(held, splits, strict=True):
+                _refit(learner, candidate, design[train], target[train], weight[train])
+                odds[test] = learner.decision_function(design[test])
             losses.append(float((weight * _log_loss(odds, is_one))[held_out].sum()))
             if j == 0 or losses[j] < losses[best]:
                 best, chosen = j, odds
             elif j - best >= _RISES:
                 break
         self.inverse_penalty_ = float(candidates[best])
-        self.logistic_ = _logistic(self.inverse_penalty_, design, target, weight)
+        self.logistic_ = _refit(_logistic(solver), self.inverse_penalty_, design, target, weight)
         self.calibration_ = (0.0, 1.0)
         if self.calibrate and splits:
             self.calibration_ = fit_calibration(
@@ -420,14 +424,38 @@ def _log_loss(odds: Floats, target: Floats) -> Floats:
     return np.logaddexp(0, np.where(target == 1, -odds, odds))
 
 
-def _logistic(inverse_penalty: float, design: Floats, target: Floats, weight: Floats) -> Any:
+def _solver_for(n_columns: int) -> str:
     # Newton steps need a p-by-p matrix and then converge in a handful of passes
-    solver = "newton-cholesky" if design.shape[1] <= _NEWTON_COLUMNS else "lbfgs"
-    learner = LogisticRegression(C=inverse_penalty, max_iter=500, solver=solver)
-    with warnings.catch_warnings():
+    return "newton-cholesky" if n_columns <= _NEWTON_COLUMNS else "lbfgs"
+
+
+def _logistic(solver: str) -> LogisticRegression:
+    # each penalty starts where the stronger one before it ended
+    return LogisticRegression(max_iter=500, solver=solver, warm_start=True)
+
+
+def _refit(
+    learner: LogisticRegression,
+    inverse_penalty: float,
+    design: Floats,
+    target: Floats,
+    weight: Floats,
+) -> LogisticRegression:
+    wide = design.shape[1] >= _WIDE
+    threads = _scipy_on_one_thread() if wide else contextlib.nullcontext()
+    with warnings.catch_warnings(), threads:
         # a weak penalty on separable data never converges; log-loss then chooses a stronger one
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return learner.fit(design, target, sample_weight=weight)
+        learner.set_params(C=inverse_penalty).fit(design, target, sample_weight=weight)
+    return learner
+
+
+def _scipy_on_one_thread() -> Any:
+    # scikit-learn forms the matrix with numpy's BLAS and solves with scipy's, a library of its own:
+    # each keeps its threads spinning for the other's turn, which costs more than the threads gain
+    controller = ThreadpoolController()
+    own = [lib["filepath"] for lib in controller.info() if "scipy.libs" in lib["filepath"]]
+    return controller.select(filepath=own).limit(limits=1)
 
 
 def cluster_splits(
