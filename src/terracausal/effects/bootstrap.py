@@ -17,6 +17,7 @@ from terracausal.effects.average_effect import average_effect
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Estimate, Study
 from terracausal.study.derived import resample_clusters
+from terracausal.study.result import Result, tidy_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ Estimator = Callable[[Study, np.random.Generator], Estimate]
 
 
 @dataclass(frozen=True, eq=False)
-class BootstrapEffect:
+class BootstrapEffect(Result):
     """An estimate with the spread of its refits, on resampled data and on the same data.
 
     Parameters
@@ -109,20 +110,16 @@ class BootstrapEffect:
         -------
         pandas.DataFrame
         """
-        interval = self.confint(level)
-        return pd.DataFrame(
-            {
-                "term": list(self.terms),
-                "estimate": self.value,
-                "std_error": self.std_error,
-                "ci_low": interval[:, 0],
-                "ci_high": interval[:, 1],
-                "level": level,
-                "n_units": self.n_units,
-                "n_clusters": self.n_clusters,
-                "sampling_sd": self.sampling_sd,
-                "seed_sd": self.seed_sd,
-            }
+        return tidy_table(
+            self.terms,
+            self.value,
+            self.std_error,
+            self.confint(level),
+            level=level,
+            n_units=self.n_units,
+            n_clusters=self.n_clusters,
+            sampling_sd=self.sampling_sd,
+            seed_sd=self.seed_sd,
         )
 
     def summary(self, level: float = 0.95) -> str:
@@ -151,14 +148,6 @@ class BootstrapEffect:
         if self.n_refused:
             lines.append(f"  note        {self.n_refused} further resamples were refused")
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
         """Draw the intervals.

@@ -17,6 +17,7 @@ from terracausal.effects.learner import EffectLearner
 from terracausal.effects.origin import ORIGIN, EffectOrigin
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Folds, Study
+from terracausal.study.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class ConformalIntervals:
+class ConformalIntervals(Result):
     """A predicted effect and an interval for each unit.
 
     Parameters
@@ -88,14 +89,6 @@ class ConformalIntervals:
                 "  assumes     no unmeasured confounding, overlap, no interference",
             ]
         )
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the intervals, sorted by the predicted effect.

@@ -12,6 +12,7 @@ from terracausal._foundation.checks import check_fraction
 from terracausal._foundation.errors import OverlapError, list_some
 from terracausal.effects.dose_spline import DoseSpline
 from terracausal.study import Estimate
+from terracausal.study.result import TabularResult
 from terracausal.study.simultaneous import draw_statistics
 from terracausal.study.units import Kernel, StdErrorKind
 
@@ -23,7 +24,7 @@ _DRAWS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class DoseResponse:
+class DoseResponse(TabularResult):
     """The mean outcome if all units got the same dose, for a range of doses.
 
     Parameters
@@ -257,15 +258,6 @@ class DoseResponse:
     def _pointwise(self, level: float) -> float:
         half = np.diff(self.confint(level), axis=1)[:, 0] / 2
         return float(np.median(half / self.std_error))
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        table: str = self.to_dataframe().to_html(index=False, float_format="{:.4g}".format)
-        return f"<pre>{escape(self.summary())}</pre>{table}"
 
     def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
         """Draw the curve with both bands.

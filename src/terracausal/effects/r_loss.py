@@ -19,6 +19,7 @@ from terracausal.effects.r_learner import residuals
 from terracausal.nuisance import cross_fit
 from terracausal.nuisance.fitting import seeded
 from terracausal.study import Estimate, Folds, Study
+from terracausal.study.result import Result
 from terracausal.study.units import UnitFrame
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ CONSTANT = "constant effect"
 
 
 @dataclass(frozen=True, eq=False)
-class LearnerComparison:
+class LearnerComparison(Result):
     """R-losses of effect learners on the same held-out clusters; less is better.
 
     Parameters
@@ -140,14 +141,6 @@ class LearnerComparison:
             lines.append("  note             no learner predicts better than a constant effect")
         lines.append(f"  std. error       {self.gain.describe_std_error()}; given the folds")
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw by how much each learner's loss lies below that of a constant effect.

@@ -10,9 +10,9 @@ import pandas as pd
 from terracausal._foundation.checks import check_count, check_finite
 from terracausal._foundation.errors import AlignmentError, RoleError, list_some
 from terracausal.evaluation.arms import Arms, Floats, Target, arms_of, effective_units
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Study
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ THRESHOLD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class BalanceCheck(Diagnostic):
+class BalanceCheck(TabularResult):
     """Standardised differences of the arms before and after weighting.
 
     Parameters

@@ -16,9 +16,9 @@ from terracausal.evaluation.priorities import (
     check_outcome_varies,
     read_repeats,
 )
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ _NEEDED_BY = "The calibration test"
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrationTest(Diagnostic):
+class CalibrationTest(TabularResult):
     """Coefficients of the mean and of the differences of predicted effects; both are 1 at best.
 
     Parameters

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal.effects.least_squares import leave_out_factor
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.result import TabularResult
 from terracausal.study.simultaneous import draw_statistics, stepdown_p_values
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _SHOWN = 15
 
 
 @dataclass(frozen=True, eq=False)
-class GroupComparison(Diagnostic):
+class GroupComparison(TabularResult):
     """How columns differ between the units with the highest and the lowest priority.
 
     Parameters

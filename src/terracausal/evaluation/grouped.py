@@ -18,9 +18,9 @@ from terracausal.evaluation.priorities import (
     numeric_columns,
     read_repeats,
 )
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate, median_estimate
+from terracausal.study.result import TabularResult
 from terracausal.study.simultaneous import draw_statistics
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ N_DRAWS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class GroupedEffects(Diagnostic):
+class GroupedEffects(TabularResult):
     """The average effect of each group, from the lowest to the highest priority.
 
     Parameters

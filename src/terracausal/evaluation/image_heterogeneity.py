@@ -16,7 +16,6 @@ from terracausal._foundation.randomness import RandomState, canonical_order, ran
 from terracausal.evaluation.exchange import Exchange, exchange_groups
 from terracausal.evaluation.kept_draws import KeptDraws, fingerprint
 from terracausal.evaluation.priorities import check_outcome_varies
-from terracausal.evaluation.result import Diagnostic
 from terracausal.evaluation.site_statistics import (
     ranking_statistic,
     ridge_out_of_fold,
@@ -25,6 +24,7 @@ from terracausal.evaluation.site_statistics import (
 from terracausal.nuisance import Scores, cross_fit, doubly_robust_scores
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Study
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ _WORDS = "the effect learner of the permutation test"
 
 
 @dataclass(frozen=True, eq=False)
-class ImageHeterogeneityTest(Diagnostic):
+class ImageHeterogeneityTest(TabularResult):
     """How well images predict effects, against what chance pairs of images and sites give.
 
     Parameters

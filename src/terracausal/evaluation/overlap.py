@@ -8,9 +8,9 @@ import pandas as pd
 
 from terracausal._foundation.checks import check_count
 from terracausal.evaluation.arms import Arms, Floats, Target, arms_of, effective_units
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.nuisance.scores import EXTREME
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ _HEAVY = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class OverlapCheck(Diagnostic):
+class OverlapCheck(TabularResult):
     """Overlap by arm, with the units that carry most weight.
 
     Parameters

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from terracausal._foundation.errors import list_some
 from terracausal.evaluation.policies import policy_value
 from terracausal.evaluation.priorities import read_priority
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Estimate
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class PolicyComparison(Diagnostic):
+class PolicyComparison(TabularResult):
     """What rules gain per unit, and by how much they beat each other.
 
     Parameters

@@ -21,10 +21,10 @@ from terracausal.effects import EffectOrigin
 from terracausal.effects.origin import with_origin
 from terracausal.evaluation.policies import policy_value
 from terracausal.evaluation.priorities import check_outcome_varies, numeric_columns
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
 from terracausal.study import Estimate
 from terracausal.study.folds import assign_folds
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedPolicy(Diagnostic):
+class LearnedPolicy(TabularResult):
     """A small tree that says whom to treat, with an honest value.
 
     Parameters

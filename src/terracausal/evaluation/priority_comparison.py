@@ -19,9 +19,9 @@ from terracausal.evaluation.priorities import (
 )
 from terracausal.evaluation.rates import Draws, Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
-from terracausal.evaluation.result import Diagnostic
 from terracausal.evaluation.targeting import curve_fractions
 from terracausal.nuisance import Scores
+from terracausal.study.result import TabularResult, tidy_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class PriorityComparison(Diagnostic):
+class PriorityComparison(TabularResult):
     """The RATEs of two priorities and their difference, on the same half-samples.
 
     Parameters
@@ -98,19 +98,15 @@ class PriorityComparison(Diagnostic):
         -------
         pandas.DataFrame
         """
-        interval = self.confint(level)
-        return pd.DataFrame(
-            {
-                "term": list(self.terms),
-                "estimate": self.value,
-                "std_error": self.std_error,
-                "ci_low": interval[:, 0],
-                "ci_high": interval[:, 1],
-                "level": level,
-                "n_units": self.n_units,
-                "n_clusters": self.n_clusters or self.n_units,
-                "p_value": self.p_value,
-            }
+        return tidy_table(
+            self.terms,
+            self.value,
+            self.std_error,
+            self.confint(level),
+            level=level,
+            n_units=self.n_units,
+            n_clusters=self.n_clusters or self.n_units,
+            p_value=self.p_value,
         )
 
     def summary(self, level: float = 0.95) -> str:

@@ -10,15 +10,15 @@ from scipy.special import expit, logit
 
 from terracausal._foundation.checks import check_count, check_fraction
 from terracausal.evaluation.arms import Floats, arms_of
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
-class PropensityCheck(Diagnostic):
+class PropensityCheck(TabularResult):
     """Calibration and skill of propensities.
 
     Parameters

@@ -24,8 +24,8 @@ from terracausal.evaluation.moran import (
     nearest_weights,
     permuted_morans,
 )
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class SpatialAutocorrelation(Diagnostic):
+class SpatialAutocorrelation(TabularResult):
     """Moran's I of one or several values.
 
     Parameters

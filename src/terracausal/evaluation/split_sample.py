@@ -29,9 +29,9 @@ from terracausal.evaluation.group_estimates import (
     group_estimates,
 )
 from terracausal.evaluation.priorities import Priority, check_outcome_varies, numeric_columns
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Scores, cross_fit, doubly_robust_scores
 from terracausal.study import Estimate, Study
+from terracausal.study.result import TabularResult, tidy_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ _TRIES = 20
 
 
 @dataclass(frozen=True, eq=False)
-class SplitSampleInference(Diagnostic):
+class SplitSampleInference(TabularResult):
     """Medians over splits: projection on the proxy, effects of groups, and who is in them.
 
     Parameters
@@ -151,22 +151,18 @@ class SplitSampleInference(Diagnostic):
             The tidy columns of an estimate, `p_value`, and `part`: "projection", "groups" or
             "comparison".
         """
-        interval = self.confint(level)
         n_columns = len(self.terms) - 2 - self.n_groups - 1
         parts = ["projection"] * 2 + ["groups"] * (self.n_groups + 1) + ["comparison"] * n_columns
-        return pd.DataFrame(
-            {
-                "term": list(self.terms),
-                "estimate": self.value,
-                "std_error": self.std_error,
-                "ci_low": interval[:, 0],
-                "ci_high": interval[:, 1],
-                "level": level,
-                "n_units": self.n_units,
-                "n_clusters": self.n_clusters or self.n_units,
-                "p_value": self.p_value,
-                "part": parts,
-            }
+        return tidy_table(
+            self.terms,
+            self.value,
+            self.std_error,
+            self.confint(level),
+            level=level,
+            n_units=self.n_units,
+            n_clusters=self.n_clusters or self.n_units,
+            p_value=self.p_value,
+            part=parts,
         )
 
     def summary(self, level: float = 0.95) -> str:

@@ -15,8 +15,8 @@ from terracausal.effects.origin import with_origin
 from terracausal.evaluation.policies import check_budget, spend_budget
 from terracausal.evaluation.priorities import align_units
 from terracausal.evaluation.rates import rank_within_folds
-from terracausal.evaluation.result import Diagnostic
 from terracausal.study import Study
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class TargetedSites(Diagnostic):
+class TargetedSites(TabularResult):
     """Which sites a budget reaches.
 
     Parameters

@@ -17,6 +17,7 @@ from terracausal.evaluation.priorities import RankWithin, check_outcome_varies, 
 from terracausal.evaluation.rates import Target, check_target
 from terracausal.evaluation.repeated_rates import half_samples, median_and_error, rates_by_repeat
 from terracausal.nuisance import Scores
+from terracausal.study.result import TabularResult, tidy_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ _FRACTIONS = tuple(round(0.05 * step, 2) for step in range(1, 21))
 
 
 @dataclass(frozen=True, eq=False)
-class TargetingResult:
+class TargetingResult(TabularResult):
     """A rank-weighted average effect, with its curve.
 
     Parameters
@@ -113,19 +114,15 @@ class TargetingResult:
         -------
         pandas.DataFrame
         """
-        low, high = self.confint(level)[0]
-        return pd.DataFrame(
-            {
-                "term": [self.target],
-                "estimate": self.value,
-                "std_error": self.std_error,
-                "ci_low": low,
-                "ci_high": high,
-                "level": level,
-                "n_units": self.n_units,
-                "n_clusters": self.n_clusters or self.n_units,
-                "ratio": self.ratio,
-            }
+        return tidy_table(
+            [self.target],
+            self.value,
+            self.std_error,
+            self.confint(level),
+            level=level,
+            n_units=self.n_units,
+            n_clusters=self.n_clusters or self.n_units,
+            ratio=self.ratio,
         )
 
     @property
@@ -176,15 +173,6 @@ class TargetingResult:
             lines.append("  careful     the priority is constant, so it ranks nobody")
         lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        table: str = self.to_dataframe().to_html(index=False, float_format="{:.4f}".format)
-        return f"{table}<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the targeting curve.

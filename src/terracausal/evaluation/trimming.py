@@ -8,16 +8,16 @@ import pandas as pd
 
 from terracausal._foundation.checks import check_same_index
 from terracausal._foundation.errors import AlignmentError, RoleError, list_some
-from terracausal.evaluation.result import Diagnostic
 from terracausal.nuisance import Nuisances, Scores
 from terracausal.study import Study
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
-class TrimmedUnits(Diagnostic):
+class TrimmedUnits(TabularResult):
     """The units that trimming left out.
 
     Parameters

@@ -18,6 +18,7 @@ from terracausal._foundation.errors import AlignmentError, list_some
 from terracausal.imagery import Chips
 from terracausal.interpret.site_images import find_twins, latest_image, site_places
 from terracausal.study.geography import great_circle_m
+from terracausal.study.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ _TYPICAL, _UNSURE = "probability_", "sd_"
 
 
 @dataclass(frozen=True, eq=False)
-class Exemplars:
+class Exemplars(Result):
     """A few sites of each group, with their images.
 
     Parameters
@@ -71,14 +72,6 @@ class Exemplars:
             told = ", ".join(f"{r.site} ({r.value:.3g})" for r in rows.itertuples())
             lines.append(f"  {group:<28} {told}")
         return "\n".join([*lines, *(f"  note  {note}" for note in self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw one row of images per group, all with the same stretch.

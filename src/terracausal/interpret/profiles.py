@@ -9,13 +9,14 @@ from scipy import stats
 
 from terracausal._foundation.checks import check_finite, check_same_index
 from terracausal._foundation.errors import RoleError, list_some
+from terracausal.study.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
-class ComponentProfile:
+class ComponentProfile(Result):
     """Means by component, each against the mean of all sites.
 
     Parameters
@@ -52,14 +53,6 @@ class ComponentProfile:
             ]
         lines.append("  memberships are taken as known; sites count as independent")
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the standardised differences with their intervals.

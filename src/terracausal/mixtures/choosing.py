@@ -20,6 +20,7 @@ from terracausal.mixtures.held_out import HeldOut, HeldOutSearch
 from terracausal.mixtures.preparing import MIN_SITES, check_support
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ _MOST = 6
 
 
 @dataclass(frozen=True, eq=False)
-class ComponentChoice:
+class ComponentChoice(TabularResult):
     """Held-out log predictive densities by number of components, and the choice.
 
     One component is a legitimate answer: the data do not tell types of places apart.
@@ -98,15 +99,6 @@ class ComponentChoice:
             f"{self.table['n_sites'].iloc[0]:,} sites"
         )
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        table: str = self.table.to_html(index=False, float_format="{:.4f}".format)
-        return f"{table}<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw each candidate's distance to the best, with one standard error.

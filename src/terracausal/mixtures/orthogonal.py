@@ -17,6 +17,7 @@ from terracausal.mixtures.labels import match_components
 from terracausal.nuisance import cross_fit
 from terracausal.study import Folds, Study
 from terracausal.study.derived import drop_embeddings, replace_outcome
+from terracausal.study.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ _N_RESAMPLES = 500
 
 
 @dataclass(frozen=True, eq=False)
-class MembershipComparison:
+class MembershipComparison(Result):
     """Memberships of sites before and after covariates were taken out of the outcome.
 
     Parameters
@@ -70,14 +71,6 @@ class MembershipComparison:
                 f"{r.ci_low:.4f} to {r.ci_high:.4f}"
             )
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the probability of the last type before and after, a dot by site.

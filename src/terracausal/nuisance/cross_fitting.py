@@ -18,13 +18,14 @@ from terracausal.nuisance.defaults import outcome_learner_of, propensity_learner
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
+from terracausal.study.result import Result
 
 Floats = NDArray[np.floating[Any]]
 Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Nuisances:
+class Nuisances(Result):
     """Out-of-fold predictions of treatment and outcome, one row per unit.
 
     Parameters
@@ -82,14 +83,6 @@ class Nuisances:
         if self.repeats:
             lines.append(f"  repeats          {1 + len(self.repeats)} times, with other folds")
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
 
 def cross_fit(

@@ -16,6 +16,7 @@ from terracausal._foundation.randomness import draw_seed, random_generator
 from terracausal.nuisance.cross_fitting import Nuisances
 from terracausal.nuisance.image_learner import ImageNuisanceLearner
 from terracausal.study import Folds, Study
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ CRITERIA = ("treatment", "outcome", "joint")
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkComparison:
+class NetworkComparison(TabularResult):
     """Held-out losses of several networks, and which one has the lowest.
 
     Parameters
@@ -79,15 +80,6 @@ class NetworkComparison:
             )
             lines.append(f"  {r.network!s:<12} {r.loss:.4f}, {words}")
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        table: str = self.table.to_html(index=False, float_format="{:.4f}".format)
-        return f"{table}<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw how far each network's loss lies above the lowest, with one standard error.

@@ -19,6 +19,7 @@ from terracausal._foundation.errors import (
 )
 from terracausal.nuisance.cross_fitting import Nuisances
 from terracausal.study import Study, UnitFrame
+from terracausal.study.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ _NUMBERS = ("propensity", "outcome_control", "outcome_treated", "outcome", "trea
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class Scores(Result):
     """One doubly robust score per unit, with what it was made from.
 
     The mean of the scores estimates the average effect; regressions and rankings of the scores
@@ -181,14 +182,6 @@ class Scores:
             lines.append(f"  repeats     {1 + len(self.repeats)}, of which this is the first")
         lines += [f"  note        {note}" for note in self.notes]
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the propensities of both arms.

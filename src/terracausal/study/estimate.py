@@ -15,6 +15,7 @@ from terracausal._foundation.checks import (
     check_same_index,
 )
 from terracausal._foundation.errors import AlignmentError, list_some
+from terracausal.study.result import tidy_table
 from terracausal.study.standard_errors import (
     clustered_covariance,
     conley_covariance,
@@ -262,19 +263,15 @@ class Estimate:
         pandas.DataFrame
             Columns term, estimate, std_error, ci_low, ci_high, level, n_units, n_clusters.
         """
-        interval = self.confint(level)
         clustered = self._dependence.kind in ("cluster", "two_way")
-        return pd.DataFrame(
-            {
-                "term": list(self.terms),
-                "estimate": self.value,
-                "std_error": self.std_error,
-                "ci_low": interval[:, 0],
-                "ci_high": interval[:, 1],
-                "level": level,
-                "n_units": self.n_units,
-                "n_clusters": self.n_clusters if clustered else self.n_units,
-            }
+        return tidy_table(
+            self.terms,
+            self.value,
+            self.std_error,
+            self.confint(level),
+            level=level,
+            n_units=self.n_units,
+            n_clusters=self.n_clusters if clustered else self.n_units,
         )
 
     def describe_std_error(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from terracausal._foundation.checks import check_choice, check_count, check_fraction
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.study.estimate import Estimate
+from terracausal.study.result import Result, tidy_table
 from terracausal.study.standard_errors import clustered_covariance, group_sums
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _LAWS = {
 
 
 @dataclass(frozen=True, eq=False)
-class WildBootstrap:
+class WildBootstrap(Result):
     """P-values and intervals of an estimate from a wild cluster bootstrap.
 
     Parameters
@@ -114,19 +115,15 @@ class WildBootstrap:
         -------
         pandas.DataFrame
         """
-        interval = self.confint(level)
-        return pd.DataFrame(
-            {
-                "term": list(self.terms),
-                "estimate": self.value,
-                "std_error": self.std_error,
-                "ci_low": interval[:, 0],
-                "ci_high": interval[:, 1],
-                "level": level,
-                "n_units": self.estimate.n_units,
-                "n_clusters": self.n_clusters,
-                "p_value": self.p_value,
-            }
+        return tidy_table(
+            self.terms,
+            self.value,
+            self.std_error,
+            self.confint(level),
+            level=level,
+            n_units=self.estimate.n_units,
+            n_clusters=self.n_clusters,
+            p_value=self.p_value,
         )
 
     def summary(self, level: float = 0.95) -> str:
@@ -152,14 +149,6 @@ class WildBootstrap:
             f"{self.n_clusters} clusters"
         )
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
         """Draw the intervals.

@@ -11,7 +11,7 @@ from scipy import stats
 from terracausal._foundation.checks import check_fraction
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.optional import require
-from terracausal.evaluation.result import Diagnostic
+from terracausal.study.result import TabularResult
 from terracausal.workflows.choice_statistics import total_error
 from terracausal.workflows.choices import FACTORS, NONE
 
@@ -22,7 +22,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class ChoiceRegression(Diagnostic):
+class ChoiceRegression(TabularResult):
     """What each level of a choice adds to the RATE ratio, other choices held fixed.
 
     Parameters

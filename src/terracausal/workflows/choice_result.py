@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from terracausal._foundation.checks import check_fraction
-from terracausal.evaluation.result import Diagnostic
+from terracausal.study.result import TabularResult
 from terracausal.workflows.choice_cells import Record
 from terracausal.workflows.choice_statistics import could_be_best, joint_p_value, mean_over_seeds
 from terracausal.workflows.choices import FACTORS, NONE, Choices, Combination
@@ -27,7 +27,7 @@ _SMALL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class ChoiceComparison(Diagnostic):
+class ChoiceComparison(TabularResult):
     """Every combination of choices with every seed, and what they say together.
 
     Parameters

@@ -1,9 +1,7 @@
 """`analyze_confounding`: an effect adjusted for what images show, with all that a referee asks."""
 
-import os
 import warnings
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -27,6 +25,7 @@ from terracausal.report import Report
 from terracausal.study import Dependence, Estimate, Study, wild_cluster_bootstrap
 from terracausal.study.estimate import FEW_CLUSTERS
 from terracausal.workflows.adjusting import Specification, form_scores, predict_nuisances
+from terracausal.workflows.analysis import Analysis
 from terracausal.workflows.options import FitOptions, read_options
 from terracausal.workflows.planning import AnalysisPlan, plan_analysis
 from terracausal.workflows.specification_comparison import (
@@ -52,7 +51,7 @@ _FEWEST_PLACES = 10
 
 
 @dataclass(frozen=True, eq=False)
-class ConfoundingAnalysis:
+class ConfoundingAnalysis(Analysis):
     """An effect adjusted for what images show, with the checks of the adjustment.
 
     Parameters
@@ -169,27 +168,6 @@ class ConfoundingAnalysis:
         matplotlib.axes.Axes
         """
         return self.comparison.plot(ax)
-
-    def to_html(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page.
-
-        Parameters
-        ----------
-        path : path
-            Where to write; missing folders are made.
-
-        Returns
-        -------
-        pathlib.Path
-            The file.
-        """
-        return self.report.to_html(path)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return self.report._repr_html_()
 
 
 def analyze_confounding(

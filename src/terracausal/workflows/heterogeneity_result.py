@@ -1,8 +1,6 @@
 """What `analyze_heterogeneity` found: for whom, where, how sure, and what to do with it."""
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,6 +19,7 @@ from terracausal.imagery import Chips
 from terracausal.nuisance import Nuisances, Scores
 from terracausal.report import Report
 from terracausal.study import Estimate, Study
+from terracausal.workflows.analysis import Analysis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +28,7 @@ _TIDY = ["term", "estimate", "std_error", "ci_low", "ci_high", "level", "n_units
 
 
 @dataclass(frozen=True, eq=False)
-class HeterogeneityAnalysis:
+class HeterogeneityAnalysis(Analysis):
     """How an effect differs between places, and whether that can be believed.
 
     Parameters
@@ -214,24 +213,3 @@ class HeterogeneityAnalysis:
         matplotlib.axes.Axes
         """
         return self.autoc.plot(ax)
-
-    def to_html(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page.
-
-        Parameters
-        ----------
-        path : path
-            Where to write; missing folders are made.
-
-        Returns
-        -------
-        pathlib.Path
-            The file.
-        """
-        return self.report.to_html(path)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return self.report._repr_html_()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from terracausal.evaluation.result import Diagnostic
 from terracausal.plotting.canvas import decimals_for, plain_number
 from terracausal.study import Estimate
+from terracausal.study.result import TabularResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ STRATA = "strata only"
 
 
 @dataclass(frozen=True, eq=False)
-class SpecificationComparison(Diagnostic):
+class SpecificationComparison(TabularResult):
     """Estimates of one effect, by what they adjust for.
 
     Parameters
