@@ -55,5 +55,6 @@ if __name__ == "__main__":
     draw(left, biases("gewata_500", WIDTHS), "True width of the pattern (px); 8 px are estimated")
     draw(right, biases("gewata_500", RESOLUTIONS), "Pixels averaged along each side")
     left.set_ylabel("Bias (true effect 1)")
-    right.legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1.0, 0.62))
+    names = left.get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     figure.savefig(HERE / "bias.png", dpi=120)
