@@ -27,6 +27,7 @@ _DOORS = {
     "MixtureNetworks": "mixtures",
     "MultiScaleEncoder": "encoders",
     "Nuisances": "nuisance",
+    "PostHocTypes": "interpret",
     "PretrainedEncoder": "encoders",
     "RLearner": "effects",
     "RandomConvEncoder": "encoders",
@@ -156,6 +157,7 @@ if TYPE_CHECKING:
     from terracausal.imagery import Chips as Chips
     from terracausal.imagery import open_chips as open_chips
     from terracausal.imagery import read_chips as read_chips
+    from terracausal.interpret import PostHocTypes as PostHocTypes
     from terracausal.interpret import component_profile as component_profile
     from terracausal.interpret import exemplars as exemplars
     from terracausal.mixtures import EffectMixture as EffectMixture

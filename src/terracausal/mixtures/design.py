@@ -244,7 +244,7 @@ def embeddings_of(study: Study, described: SiteTable | None) -> SiteTable:
         return described
     if not study.embedding_columns:
         raise RoleError(
-            "A mixture explains effects by the images of sites; the study has "
+            "Types of places are read off the images of sites; the study has "
             f"{study.n_sites} sites and 0 joined embedding columns. Join embeddings by site, "
             "study.join(embeddings, role='modifier'), or fit(study, chips)."
         )
@@ -267,7 +267,7 @@ def site_labels(study: Study) -> pd.Index:
     """
     if study.sites is None:
         raise RoleError(
-            "A mixture explains effects by the images of sites; the study has "
+            "Types of places are read off the images of sites; the study has "
             f"{study.n_sites} sites. Name the site column, Study(..., site='village')."
         )
     labels: pd.Index = pd.Index(study.sites)

@@ -264,8 +264,8 @@ def refuse_other_input(given: object, fitted_bands: tuple[str, ...] | None) -> N
     """
     if fitted_bands is None and not isinstance(given, pd.DataFrame):
         raise TypeError(
-            "The mixture was fitted to embeddings and predicts from a DataFrame of embeddings by "
-            f"site; got {type(given).__name__}. Encode the chips with the fitted encoder first."
+            "The types were fitted to embeddings; give a DataFrame of embeddings by site, not "
+            f"{type(given).__name__}. Encode the chips with the fitted encoder first."
         )
     if fitted_bands is not None and not isinstance(given, Chips):
         raise TypeError(
@@ -294,6 +294,6 @@ def refuse_other_encoder(found: dict[str, Any], fitted: tuple[dict[str, Any], ..
     if other:
         told = "; ".join(f"{k}: {found.get(k)!r}, not {fitted[0].get(k)!r}" for k in other[:3])
         raise AlignmentError(
-            "The mixture reads embeddings of the encoder that made the fitted ones; these differ "
+            "Types are read off embeddings of the encoder that made the fitted ones; these differ "
             f"in {list_some(other)} ({told}). Transform with the encoder that was fitted."
         )
