@@ -73,6 +73,7 @@ _DOORS = {
     "learn_policy": "evaluation",
     "load_dataset": "datasets",
     "load_embeddings": "encoders",
+    "map_types": "interpret",
     "multi_arm_effects": "effects",
     "open_chips": "imagery",
     "policy_value": "evaluation",
@@ -160,6 +161,7 @@ if TYPE_CHECKING:
     from terracausal.interpret import PostHocTypes as PostHocTypes
     from terracausal.interpret import component_profile as component_profile
     from terracausal.interpret import exemplars as exemplars
+    from terracausal.interpret import map_types as map_types
     from terracausal.mixtures import EffectMixture as EffectMixture
     from terracausal.mixtures import MixtureNetworks as MixtureNetworks
     from terracausal.mixtures import choose_components as choose_components

@@ -24,6 +24,7 @@ from terracausal.plotting.specification_curve import plot_specification_curve
 from terracausal.plotting.targeted_map import plot_targeted_map
 from terracausal.plotting.targeting import plot_targeting_curve
 from terracausal.plotting.trimmed_map import plot_trimmed_map
+from terracausal.plotting.type_map import plot_type_map
 from terracausal.plotting.unit_intervals import plot_unit_intervals
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "plot_targeted_map",
     "plot_targeting_curve",
     "plot_trimmed_map",
+    "plot_type_map",
     "plot_unit_intervals",
     "stretch_chips",
 ]

@@ -12,7 +12,7 @@ from terracausal.evaluation import (
     PriorityComparison,
     SplitSampleInference,
 )
-from terracausal.interpret import ComponentProfile, Exemplars
+from terracausal.interpret import ComponentProfile, Exemplars, PostHocTypes, TypeMap
 from terracausal.mixtures import EffectMixture
 from terracausal.mixtures.choosing import ComponentChoice
 from terracausal.report.statements import Statement, state, tell_gain
@@ -167,6 +167,35 @@ def _(result: EffectMixture) -> Statement:
     if result.notes_:
         sentence += " " + " ".join(f"{capitalise(note).rstrip('.')}." for note in result.notes_)
     return Statement("Types of places", sentence, "types", finding=not result.notes_)
+
+
+@state.register
+def _(result: PostHocTypes) -> Statement:
+    told = [
+        f"{Interval.from_row(row).text} in {row['share']:.0%} of the units"
+        for _, row in result.to_dataframe().iterrows()
+    ]
+    return Statement(
+        "Places grouped by predicted effect",
+        f"Grouped by the effect that their image predicts, places have effects of "
+        f"{list_words(told)}, measured on places that did not form the groups.",
+        "types",
+        finding=True,
+    )
+
+
+@state.register
+def _(result: TypeMap) -> Statement:
+    n_places = len(result.table)
+    told = [
+        f"component {kind} at {len(rows):,}" for kind, rows in result.table.groupby("component")
+    ]
+    return Statement(
+        "Where the types of places are",
+        f"The most probable type is {list_words(told)} of {n_places:,} places; at "
+        f"{n_places - result.n_sure:,} it has a probability below 80%, drawn faint.",
+        "types",
+    )
 
 
 @state.register

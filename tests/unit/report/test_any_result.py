@@ -16,7 +16,7 @@ from terracausal.evaluation import (
     check_overlap,
     trimmed_units,
 )
-from terracausal.interpret import component_profile, exemplars
+from terracausal.interpret import PostHocTypes, component_profile, exemplars, map_types
 from terracausal.report import Report
 from terracausal.report.results import describe_result
 from terracausal.report.statements import state
@@ -264,6 +264,28 @@ def test_images_and_types_of_places(world):
     assert state(profile).sentence == (
         "Compared with all places, dry has less ndvi and wet has more ndvi."
     )
+
+
+def test_maps_of_types_and_groups_by_predicted_effect(world):
+    keys = world.chips.keys
+    p = np.linspace(0, 1, len(keys))
+    chance = pd.DataFrame({"probability_1": p, "probability_2": 1 - p}, index=keys)
+    part, section = describe_result(map_types(chance, world.chips))
+    assert part == "types"
+    assert "component 1 at 20 and component 2 at 20 of 40 places; at 24" in section.sentence
+    assert section.pictures
+    frame = UnitFrame(pd.RangeIndex(2))
+    shift = np.array([[-0.1, -0.1], [0.1, 0.1]])
+    words = (("component 1", "component 2"), "average effects of places", "scores")
+    types = PostHocTypes()
+    types.parts_, types.predicted_effects_ = [], np.array([0.3, 0.9])
+    types.component_effects_ = tc.Estimate(np.array([0.2, 1.0]), shift, frame, *words)
+    types.shares_ = tc.Estimate(np.array([0.75, 0.25]), shift, frame, *words)
+    told = state(types)
+    assert told.finding
+    assert told.part == "types"
+    assert "1.0 (95% interval" in told.sentence
+    assert "in 25% of the units" in told.sentence
 
 
 def test_checks_of_the_adjustment(confounded):
