@@ -14,7 +14,9 @@ def code_cells(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path, monkeypatch):
+def test_notebook_runs(path, tmp_path, monkeypatch, request):
+    if "load_dataset" in path.read_text(encoding="utf-8"):
+        monkeypatch.setenv("TERRACAUSAL_DATA", str(request.getfixturevalue("data_root")))
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for cell in code_cells(path):

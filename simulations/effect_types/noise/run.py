@@ -23,8 +23,10 @@ import terracausal as tc
 
 ENTROPY = 96220847513370925408816322541703
 REPLICATIONS = 20
-DESIGNS = {"300 sites of 7": (300, 7), "1,000 sites of 1": (1000, 1)}
-NOISE = (0.25, 0.5, 1.0, 2.0, 3.0)
+DESIGNS = {
+    "300 sites of 7": (300, 7, (0.25, 0.5, 1.0, 2.0, 3.0)),
+    "1,000 sites of 1": (1000, 1, (0.25, 1.0, 3.0)),
+}
 EFFECTS = (0.0, 2.0)
 N_NEW = 2000
 
@@ -54,8 +56,8 @@ def draw(rng: np.random.Generator) -> Iterator[Row]:
     """Yield the rows of one replication of all settings."""
     warnings.simplefilter("ignore")  # weak mixtures and unfinished networks are the point here
     seed = int(rng.integers(2**31))
-    for design, (n_sites, units_per_site) in DESIGNS.items():
-        for noise_sd in NOISE:
+    for design, (n_sites, units_per_site, noise) in DESIGNS.items():
+        for noise_sd in noise:
             # the same places, types and units at every noise
             world = np.random.default_rng(seed)
             setting = f"{design}, noise SD {noise_sd:g}"

@@ -347,7 +347,7 @@ class PostHocTypes(BaseEstimator):
     ) -> _Part:
         """Fit a learner, and group the sites that it was fitted to."""
         keys, site = sites_of(train)
-        weight = np.bincount(site, weights=weights_of(train))
+        weight = np.bincount(site, weights=weights_of(train)).astype(np.float64)
         own = embeddings.loc[keys]
         effect = site_effects(learner.fit(train), own, self.covariates_)
         if self.grouping == "kmeans":

@@ -1,7 +1,7 @@
 """Which type each place is of, on the map; uncertain places are faint."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,7 +80,7 @@ def plot_type_map(
     sure = np.ones_like(most) if n_types == 1 else (most - 1 / n_types) / (1 - 1 / n_types)
     ax = map_axes(ax, x, y)
     size = float(np.clip(9000 / most.size, 10, 70))
-    edge = {"edgecolor": MUTED, "linewidth": 0.3}
+    edge: dict[str, Any] = {"edgecolor": MUTED, "linewidth": 0.3}
     paper = np.array(to_rgb(_PAPER))
     colors = np.array([to_rgb(color) for color in _COLORS[:n_types]])
     face = paper + sure[:, None] * (colors[kind] - paper)
