@@ -76,6 +76,8 @@ class PostHocTypes(BaseEstimator):
     ----------
     component_effects_ : Estimate
         One term per component, from the smallest predicted effect to the largest.
+    contrast_ : Estimate
+        Effect of the last component less that of the first: whether the groups differ at all.
     shares_ : Estimate
         Share of the units in each component.
     predicted_effects_ : ndarray of shape (K,)
@@ -128,6 +130,7 @@ class PostHocTypes(BaseEstimator):
     """
 
     component_effects_: Estimate
+    contrast_: Estimate
     shares_: Estimate
     predicted_effects_: Floats
     memberships_: pd.DataFrame
@@ -291,7 +294,11 @@ class PostHocTypes(BaseEstimator):
             f"{r.ci_high:.4f}; predicted {r.predicted_effect:.4f}; {r.share:.0%} of units"
             for r in self.to_dataframe(level).itertuples()
         ]
+        low, high = self.contrast_.confint(level)[0]
         lines += [
+            f"  difference  {self.contrast_.value[0]:.4f} (std. error "
+            f"{self.contrast_.std_error[0]:.4f}), {level:.0%} interval {low:.4f} to {high:.4f}, "
+            f"p = {self.contrast_.p_value[0]:.3g}",
             f"  method      {effects.method}",
             f"  std. error  {effects.describe_std_error()}; {effects.n_units:,} units at "
             f"{len(self.memberships_):,} sites",
@@ -365,10 +372,9 @@ class PostHocTypes(BaseEstimator):
             f"doubly robust scores; places grouped by {how} of the effects of "
             f"{type(learner).__name__}, out of fold",
         )
-        runs = (scores, *scores.repeats)
-        self.component_effects_ = median_estimate(
-            [_group_means(run, member, terms, words) for run in runs]
-        )
+        runs = [_group_means(run, member, terms, words) for run in (scores, *scores.repeats)]
+        self.component_effects_ = median_estimate(runs)
+        self.contrast_ = median_estimate([_contrast(run) for run in runs])
         v = scores.weight
         share = np.average(member, axis=0, weights=v)
         self.shares_ = replace(
@@ -449,3 +455,14 @@ def _group_means(
     found = regression_estimate(scores, member, score, terms, None, words)
     shift = (v * (score - np.average(score, weights=v)))[:, None]
     return replace(found, influence=shift + _WIDENING * (found.influence - shift))
+
+
+def _contrast(effects: Estimate) -> Estimate:
+    """Return the effect of the last group less that of the first."""
+    return replace(
+        effects,
+        value=effects.value[[-1]] - effects.value[[0]],
+        influence=effects.influence[:, [-1]] - effects.influence[:, [0]],
+        terms=("last less first",),
+        estimand="average effect of the last component less that of the first",
+    )

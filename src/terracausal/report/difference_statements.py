@@ -178,7 +178,8 @@ def _(result: PostHocTypes) -> Statement:
     return Statement(
         "Places grouped by predicted effect",
         f"Grouped by the effect that their image predicts, places have effects of "
-        f"{list_words(told)}, measured on places that did not form the groups.",
+        f"{list_words(told)}, measured on places that did not form the groups. The last and the "
+        f"first differ by {Interval.from_row(result.contrast_.to_dataframe().iloc[0]).text}.",
         "types",
         finding=True,
     )

@@ -77,6 +77,10 @@ def test_effects_are_means_of_scores_of_the_places_of_a_group(world, types):
     np.testing.assert_allclose(found.component_effects_.value, means, rtol=1e-10)
     shares = np.bincount(by_unit) / study.n_units
     np.testing.assert_allclose(found.shares_.value, shares, rtol=1e-12)
+    assert found.contrast_.value[0] == pytest.approx(means[1] - means[0])
+    low_high = found.component_effects_.covariance
+    spread = np.sqrt(low_high[0, 0] + low_high[1, 1] - 2 * low_high[0, 1])
+    assert found.contrast_.std_error[0] == pytest.approx(spread)
     # so that they average to the AIPW estimate
     assert found.component_effects_.value @ shares == pytest.approx(score.mean())
     assert found.component_effects_.n_clusters == 80
@@ -197,7 +201,12 @@ def test_any_learner_finds_two_clear_types(world, learner, grouping):
 
 def test_it_is_shown(types):
     text = types.summary()
-    for words in ("component 2", "k-means of the effects of TLearner", "clustered (80 clusters"):
+    for words in (
+        "component 2",
+        "difference",
+        "k-means of the effects of TLearner",
+        "clustered (80 clusters",
+    ):
         assert words in text
     assert "component 1" in types._repr_html_()
     assert types.plot().get_yticklabels()[0].get_text().startswith("component 1")

@@ -281,11 +281,13 @@ def test_maps_of_types_and_groups_by_predicted_effect(world):
     types.parts_, types.predicted_effects_ = [], np.array([0.3, 0.9])
     types.component_effects_ = tc.Estimate(np.array([0.2, 1.0]), shift, frame, *words)
     types.shares_ = tc.Estimate(np.array([0.75, 0.25]), shift, frame, *words)
+    types.contrast_ = tc.Estimate(np.array([0.8]), shift[:, :1], frame, ("last",), *words[1:])
     told = state(types)
     assert told.finding
     assert told.part == "types"
     assert "1.0 (95% interval" in told.sentence
     assert "in 25% of the units" in told.sentence
+    assert "differ by 0.8 (95%" in told.sentence
 
 
 def test_checks_of_the_adjustment(confounded):
