@@ -11,6 +11,7 @@ from terracausal._foundation.errors import AlignmentError, RoleError, list_some
 from terracausal.imagery import Chips
 from terracausal.interpret.site_images import site_places
 from terracausal.study import Study
+from terracausal.study.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ _PREFIX = "probability_"
 
 
 @dataclass(frozen=True, eq=False)
-class TypeMap:
+class TypeMap(Result):
     """The probability of each type by place.
 
     Parameters
@@ -72,14 +73,6 @@ class TypeMap:
             )
         lines.append(f"  of no type with {_SURE:.0%} are {n_sites - self.n_sure:,} places")
         return "\n".join([*lines, *(f"  note  {note}" for note in self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw each site in the colour of its most probable type, the fainter the less sure.
