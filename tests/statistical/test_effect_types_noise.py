@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 pytestmark = pytest.mark.statistical
 
@@ -74,7 +75,12 @@ def test_the_committed_table_follows_from_the_archive():
     assert done.stdout.strip() in (FOLDER / "README.md").read_text()
 
 
-def test_the_mixture_finds_component_effects_that_groups_do_not(gains):
-    # in every setting against every rival, 4.4 Monte Carlo errors: a false alarm in 100,000
-    found = gains["component effects"].groupby(["setting", "estimator"]).agg(["mean", "sem"])
-    assert (found["mean"] > 4.4 * found["sem"]).all()
+def test_the_mixture_is_better_where_the_table_says_so(gains):
+    # in each setting against each rival; a false alarm in 100,000
+    by = gains.groupby(["setting", "estimator"])
+    t = by.mean() / by.sem()
+    needed = stats.t.isf(HARNESS["FALSE_ALARM"], by.size().min() - 1)
+    weakest = "1,000 sites of 1, noise SD 3"  # where one treated unit says next to nothing
+    assert (t["component effects"].drop(weakest) > needed).all()
+    many = t.index.get_level_values("setting").str.startswith("300 sites of 7")
+    assert (t.loc[many, ["AUC, seen places", "RMSE of effects by place"]] > needed).all(axis=None)

@@ -402,11 +402,13 @@ def site_effects(
     -------
     ndarray of shape (n_sites,)
     """
-    n_sites, n_rows = len(embeddings), len(covariates)
-    image = embeddings.iloc[np.repeat(np.arange(n_sites), n_rows)].reset_index(drop=True)
-    beside = covariates.iloc[np.tile(np.arange(n_rows), n_sites)].reset_index(drop=True)
-    found = learner.predict(pd.concat([image, beside], axis=1))
-    return np.asarray(found.to_numpy().reshape(n_sites, n_rows).mean(axis=1))
+    image = embeddings.reset_index(drop=True)
+    total = np.zeros(len(image))
+    for row in range(len(covariates)):
+        # one row at a time: 16 copies of many embedding columns would be large
+        beside = covariates.iloc[np.full(len(image), row)].reset_index(drop=True)
+        total += learner.predict(pd.concat([image, beside], axis=1)).to_numpy()
+    return np.asarray(total / len(covariates))
 
 
 def _covariate_rows(study: Study, learner: EffectLearner, rng: np.random.Generator) -> pd.DataFrame:
