@@ -10,12 +10,11 @@ from terracausal.mixtures.fitting import find_mode, make_density
 from terracausal.mixtures.pareto import pareto_shape
 from terracausal.mixtures.posterior import (
     PosteriorSearch,
-    _batches,
-    _gradient_ratio,
     find_posterior,
     pyro_program,
 )
 from terracausal.mixtures.preparing import prepare
+from terracausal.mixtures.variational import _batches, _gradient_ratio
 
 
 @pytest.fixture(scope="module")
