@@ -157,14 +157,13 @@ def log_ratios(density: MixtureDensity, draws: Tensor, log_guide: Tensor) -> NDA
     -------
     ndarray of shape (n_draws,)
     """
-    found = []
     with torch.no_grad():
-        for some in torch.split(draws, density.rows_at_once):
-            total = density.log_prior(some)
-            for _, part in density.parts(len(some)):
-                total = total + part.log_sites(some).sum(dim=1)
-            found.append(total)
-    return np.asarray((torch.cat(found) - log_guide).numpy())
+        # filled in place: small tensors that are kept among large ones that go fragment the memory
+        total = density.log_prior(draws)
+        for _, part in density.parts():
+            for rows in part.rows(len(draws)):
+                total[rows] += part.log_sites(draws[rows]).sum(dim=1)
+    return np.asarray((total - log_guide).numpy())
 
 
 @contextmanager
