@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -245,7 +246,7 @@ def _train(
         if given.bayesian:
             first = cast(TypeNetwork, found.network)
             found = train(
-                lambda first=first: copy.deepcopy(first).with_posterior(),
+                partial(_with_posterior, first),
                 f"restart_{restart}.posterior",
             )
         trained.append(found)
@@ -254,6 +255,10 @@ def _train(
             share = density.log_prior(start[None]) / len(codes)
             constant.append(float(-held.log_sites(start[None]).mean() - share))
     return trained, constant
+
+
+def _with_posterior(network: TypeNetwork) -> TypeNetwork:
+    return copy.deepcopy(network).with_posterior()
 
 
 def _once(settings: TrainingSettings, name: str) -> TrainingSettings:

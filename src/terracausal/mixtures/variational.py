@@ -101,7 +101,8 @@ def fit_posterior(
 def _unit(mode: Mode, guide: str) -> Tensor:
     """Return the SDs of the normal at the mode, and for a full covariance its Cholesky root."""
     if guide == "full_rank":
-        return torch.linalg.cholesky(mode.inverse)
+        root: Tensor = torch.linalg.cholesky(mode.inverse)
+        return root
     return torch.diag(torch.diagonal(mode.curvature) ** -0.5)
 
 
@@ -167,7 +168,7 @@ def _guide(
     def guide(sites: Sites) -> None:
         normal = family.get_posterior()
         away = normal.rsample()
-        log_density = _still(normal).log_prob(away)
+        log_density = _still(normal).log_prob(away)  # type: ignore[no-untyped-call]
         pyro.sample("away", pyro.distributions.Delta(away, log_density, event_dim=1))
 
     return family, guide
