@@ -245,10 +245,7 @@ def _train(
         found = train(make, f"restart_{restart}")
         if given.bayesian:
             first = cast(TypeNetwork, found.network)
-            found = train(
-                partial(_with_posterior, first),
-                f"restart_{restart}.posterior",
-            )
+            found = train(partial(_with_posterior, first), f"restart_{restart}.posterior")
         trained.append(found)
         held = density.at(table.sites.get_indexer(found.held_out_sites))
         with torch.no_grad():
