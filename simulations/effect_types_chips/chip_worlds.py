@@ -19,12 +19,16 @@ EFFECTS = (0.0, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A study, its chips, and for each site its type and the true probability of type 2."""
+    """A study, its chips, and for each site its type and the true probability of type 2.
+
+    `moderators` holds, by site, what chips tell: u of the types and the place of the baseline.
+    """
 
     study: tc.Study
     chips: tc.Chips
     kind: np.ndarray
     chance: np.ndarray
+    moderators: pd.DataFrame
 
 
 @cache
@@ -68,10 +72,11 @@ def draw_world(rng: np.random.Generator, imagery: str, n_sites: int, units_per_s
     outcome = shared[site] + np.array(EFFECTS)[kind[site]] * treated + rng.normal(size=len(site))
     table = pd.DataFrame({"y": outcome, "w": treated, "site": site})
     study = tc.Study(table, outcome="y", treatment="w", site="site", propensity=0.5)
-    array = pixels[:, None, None].astype(np.float32)
-    return World(
-        study, tc.Chips.from_arrays(array, sites=range(n_sites), bands=["nir"]), kind, chance
+    chips = tc.Chips.from_arrays(
+        pixels[:, None, None].astype(np.float32), sites=range(n_sites), bands=["nir"]
     )
+    moderators = pd.DataFrame({"u": u, "place": place}, index=pd.RangeIndex(n_sites))
+    return World(study, chips, kind, chance, moderators)
 
 
 def crops(rng: np.random.Generator, raster: np.ndarray, n_sites: int) -> np.ndarray:

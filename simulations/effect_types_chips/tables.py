@@ -1,5 +1,6 @@
 """Print bias and coverage of component effects, and how well sites are sorted."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import judge, read_results, spread, tabulate
+from harness import judge, spread, tabulate
 
 
 def describe(estimator: str, rows: pd.DataFrame) -> dict[str, str]:
@@ -22,4 +23,7 @@ def describe(estimator: str, rows: pd.DataFrame) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(tabulate(read_results(Path(__file__).parent), describe))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    files = sorted(parser.parse_args().results.glob("*.csv"))
+    print(tabulate(pd.concat([pd.read_csv(file) for file in files]), describe))

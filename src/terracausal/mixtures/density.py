@@ -79,6 +79,21 @@ class MixtureDensity:
         """Number of parameter vectors that are evaluated together, to bound memory."""
         return max(_UNITS_AT_ONCE // len(self._outcome), 1)
 
+    def rows(self, n_rows: int) -> list[slice]:
+        """Return consecutive parameter vectors that are evaluated together.
+
+        Parameters
+        ----------
+        n_rows : int
+            How many there are.
+
+        Returns
+        -------
+        list of slice
+        """
+        size = self.rows_at_once
+        return [slice(start, start + size) for start in range(0, n_rows, size)]
+
     def at(self, sites: NDArray[np.intp]) -> "MixtureDensity":
         """Return the density of some sites alone, with the same priors.
 

@@ -60,7 +60,7 @@ class EffectMixture(BaseEstimator):
     units have in common is not taken for a type.
 
     With `fit(study, chips)`, networks read the log odds of the types and a baseline off the pixels,
-    trained by the same likelihood. Each site is described by a network that saw no outcome of its
+    trained by the same likelihood. Each site is described by networks that saw no outcome of its
     fold; a linear layer on these numbers, in place of x_s, then has all of the uncertainty below.
 
     Parameters
@@ -88,7 +88,7 @@ class EffectMixture(BaseEstimator):
         The normal that approximates the posterior: its covariance in the variational search, or
         "laplace", the curvature at the mode without a search. "nuts" samples, in small studies.
     learning_rate : float, default=0.01
-        Of the variational search.
+        Of the variational search, in SDs of the normal at the mode.
     batch_size : int, default=None
         Sites in each step of the variational search; None takes all.
     n_restarts : int, default=8

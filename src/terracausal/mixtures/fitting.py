@@ -101,13 +101,17 @@ def posterior_answers(density: MixtureDensity, draws: Tensor) -> tuple[Floats, F
     tuple of ndarray
     """
     memberships = np.zeros((density.n_sites, density.n_components))
-    answers = []
+    total = draws.new_zeros((len(draws), density.n_components))
+    mass = torch.zeros_like(total)
     with torch.no_grad():
-        for some in torch.split(draws, density.rows_at_once):
-            answers.append(weighted_answers(density, some).numpy())
-            for sites, part in density.parts(len(some)):
-                memberships[sites] += part.responsibilities(some).sum(dim=0).numpy()
-    return np.concatenate(answers), memberships / len(draws)
+        for sites, part in density.parts():
+            ones = draws.new_ones((1, part.n_sites))
+            for rows in part.rows(len(draws)):
+                some, share = part.totals(draws[rows], ones)
+                total[rows] += some
+                mass[rows] += share
+                memberships[sites] += part.responsibilities(draws[rows]).sum(dim=0).numpy()
+    return answers_from(total, mass).numpy(), memberships / len(draws)
 
 
 def weighted_answers(

@@ -1,7 +1,10 @@
 """Trains networks of types and baseline by the exact likelihood of whole sites, out of fold."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,6 +20,7 @@ from terracausal.encoders import networks
 from terracausal.encoders.base import read_batches
 from terracausal.encoders.networks.devices import seeded
 from terracausal.encoders.networks.running import Appetite, run_sites
+from terracausal.encoders.networks.settings import TrainingSettings
 from terracausal.encoders.networks.site_images import days_since_1970
 from terracausal.encoders.networks.targets import UnitTargets
 from terracausal.encoders.networks.training import TrainedNetwork, train_network
@@ -26,7 +30,13 @@ from terracausal.mixtures.density import MixtureDensity
 from terracausal.mixtures.design import MixtureTable, SiteTable, site_labels
 from terracausal.mixtures.fitting import find_mode
 from terracausal.mixtures.mean_field import MeanField
-from terracausal.mixtures.networks import NETWORKS, MixtureNetworks, SiteNetworks, site_table
+from terracausal.mixtures.networks import (
+    NETWORKS,
+    Member,
+    MixtureNetworks,
+    SiteNetworks,
+    mean_table,
+)
 from terracausal.study import Folds, Study
 
 Floats = NDArray[np.float64]
@@ -107,7 +117,9 @@ def train_site_networks(
     given: MixtureNetworks,
     rng: np.random.Generator,
 ) -> SiteNetworks:
-    """Train one network for each fold on all others, and describe each site out of fold.
+    """Train networks for each fold on all others, and describe each site out of fold.
+
+    The restarts of a fold are averaged: which of them is best, a few held-out sites cannot tell.
 
     Parameters
     ----------
@@ -125,43 +137,61 @@ def train_site_networks(
     -------
     SiteNetworks
     """
-    n_components = density.n_components
     labels = np.unique(folds.to_numpy())
-    trained, outputs, histories = [], [], []
-    for label in track(labels, "training one network per fold"):
+    everyone = chips.select(table.sites)
+    trained: list[list[TypeNetwork]] = []
+    histories = []
+    for number, label in enumerate(track(labels, "training networks, fold by fold")):
         inside = (folds != label).to_numpy()
-        found, constant = _train(chips, table, density, inside, given, rng)
-        network = cast(TypeNetwork, found.network)
-        rows = outputs_of(network, chips.select(table.sites), given.settings.batch_size)
-        trained.append(network)
-        outputs.append(rows)
+        found, constant = _train(chips, table, density, inside, (given, number), rng)
+        trained.append([cast(TypeNetwork, one.network) for one in found])
         histories.append(
             {
                 "fold": int(label),
-                "n_epochs": len(found.history),
-                "held_out_loss": found.held_out_loss,
-                "constant_loss": constant,
+                "n_networks": len(found),
+                "n_epochs": float(np.mean([len(one.history) for one in found])),
+                "held_out_loss": float(np.mean([one.held_out_loss for one in found])),
+                "constant_loss": float(np.mean(constant)),
             }
         )
-    centres = [
-        rows[(folds != label).to_numpy()].mean(axis=0)
-        for label, rows in zip(labels, outputs, strict=True)
+    outputs = [
+        [outputs_of(network, everyone, given.settings.batch_size) for network in networks]
+        for networks in trained
     ]
-    centred = [rows - centre for rows, centre in zip(outputs, centres, strict=True)]
-    effects = [density.part(net.shared[None].double(), "effect")[0].numpy() for net in trained]
-    order = _orders(outputs, effects, n_components)
+    members = _members(trained, outputs, density, [(folds != f).to_numpy() for f in labels])
+    said = [
+        mean_table([m.table(rows, table.sites) for m, rows in zip(own, by_network, strict=True)])
+        for own, by_network in zip(members, outputs, strict=True)
+    ]
     history = pd.DataFrame(histories)
-    said = [site_table(rows, o, table.sites).types for rows, o in zip(outputs, order, strict=True)]
-    history["agreement"] = [_correlation(said[0], other) for other in said]
+    history["agreement"] = [_correlation(said[0].types, other.types) for other in said]
+    blind = np.searchsorted(labels, folds)
     return SiteNetworks(
-        tuple(trained),
-        order,
-        tuple(centres),
+        members,
         chips.bands,
-        _out_of_fold(centred, order, np.searchsorted(labels, folds), table.sites),
-        pd.Series(np.searchsorted(labels, folds), index=table.sites),
+        _out_of_fold(said, blind),
+        pd.Series(blind, index=table.sites),
         history,
         given,
+    )
+
+
+def _members(
+    trained: list[list[TypeNetwork]],
+    outputs: list[list[Floats]],
+    density: MixtureDensity,
+    inside: list[NDArray[np.bool_]],
+) -> tuple[tuple[Member, ...], ...]:
+    """Return the networks with their types in one order, centred at the sites of their training."""
+    flat = [network for networks in trained for network in networks]
+    effects = [density.part(net.shared[None].double(), "effect")[0].numpy() for net in flat]
+    order = iter(_orders([rows for by in outputs for rows in by], effects, density.n_components))
+    return tuple(
+        tuple(
+            Member(network, next(order), rows[known].mean(axis=0))
+            for network, rows in zip(networks, by_network, strict=True)
+        )
+        for networks, by_network, known in zip(trained, outputs, inside, strict=True)
     )
 
 
@@ -170,10 +200,14 @@ def _train(
     table: MixtureTable,
     density: MixtureDensity,
     inside: NDArray[np.bool_],
-    given: MixtureNetworks,
+    what: tuple[MixtureNetworks, int],
     rng: np.random.Generator,
-) -> tuple[TrainedNetwork, float]:
-    """Train on some sites; return also the loss of a mixture that does not see images."""
+) -> tuple[list[TrainedNetwork], list[float]]:
+    """Train all restarts of a fold; return also the losses of a mixture that sees no images.
+
+    Each restart holds out other sites to stop its training.
+    """
+    given, fold = what
     codes = np.flatnonzero(inside)
     known = density.at(codes)
     mode = find_mode(known, 4, rng)
@@ -199,20 +233,37 @@ def _train(
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return site_loss(density, outputs, targets[:, 0], len(codes))
 
-    found = train_network(
-        make, used, targets, loss, given.settings, device=given.device, random_state=draw_seed(rng)
-    )
-    if given.bayesian:
-        once, trained = replace(given.settings, n_restarts=1), cast(TypeNetwork, found.network)
-        found = train_network(
-            lambda: copy.deepcopy(trained).with_posterior(),
-            used, targets, loss, once, device=given.device, random_state=draw_seed(rng),
+    def train(make_network: Callable[[], nn.Module], name: str) -> TrainedNetwork:
+        settings = _once(given.settings, f"fold_{fold}.{name}")
+        return train_network(
+            make_network, used, targets, loss, settings,
+            device=given.device, random_state=draw_seed(rng),
         )  # fmt: skip
-    held = table.sites.get_indexer(found.held_out_sites)
-    with torch.no_grad():
-        share = density.log_prior(start[None]) / len(codes)
-        constant = float(-density.at(held).log_sites(start[None]).mean() - share)
-    return found, constant
+
+    trained, constant = [], []
+    for restart in range(given.settings.n_restarts):
+        found = train(make, f"restart_{restart}")
+        if given.bayesian:
+            first = cast(TypeNetwork, found.network)
+            found = train(partial(_with_posterior, first), f"restart_{restart}.posterior")
+        trained.append(found)
+        held = density.at(table.sites.get_indexer(found.held_out_sites))
+        with torch.no_grad():
+            share = density.log_prior(start[None]) / len(codes)
+            constant.append(float(-held.log_sites(start[None]).mean() - share))
+    return trained, constant
+
+
+def _with_posterior(network: TypeNetwork) -> TypeNetwork:
+    return copy.deepcopy(network).with_posterior()
+
+
+def _once(settings: TrainingSettings, name: str) -> TrainingSettings:
+    """Return the settings of one training, whose checkpoint has a name of its own."""
+    path = settings.checkpoint
+    if path is not None:
+        path = Path(path).with_name(f"{Path(path).name}.{name}")
+    return replace(settings, n_restarts=1, checkpoint=path)
 
 
 def site_loss(density: MixtureDensity, outputs: Tensor, codes: Tensor, n_sites: int) -> Tensor:
@@ -351,20 +402,14 @@ def _correlation(one: pd.DataFrame, other: pd.DataFrame) -> float:
     return float(np.mean(pairs)) if pairs else float("nan")
 
 
-def _out_of_fold(
-    outputs: list[Floats],
-    order: tuple[NDArray[np.intp], ...],
-    blind: NDArray[np.intp],
-    sites: pd.Index,
-) -> SiteTable:
-    """Return what is said of each site by the network that did not see it."""
-    everyone = np.arange(len(sites))
-    tables = [site_table(rows, o, sites) for rows, o in zip(outputs, order, strict=True)]
-    types = np.stack([table.types.to_numpy() for table in tables])[blind, everyone]
-    baseline = np.stack([table.baseline.to_numpy() for table in tables])[blind, everyone]
+def _out_of_fold(said: list[SiteTable], blind: NDArray[np.intp]) -> SiteTable:
+    """Return what is said of each site by the networks that did not see it."""
+    first, everyone = said[0], np.arange(len(blind))
+    types = np.stack([table.types.to_numpy() for table in said])[blind, everyone]
+    baseline = np.stack([table.baseline.to_numpy() for table in said])[blind, everyone]
     return SiteTable(
-        pd.DataFrame(types, index=sites, columns=tables[0].types.columns),
-        pd.DataFrame(baseline, index=sites, columns=tables[0].baseline.columns),
+        pd.DataFrame(types, index=first.types.index, columns=first.types.columns),
+        pd.DataFrame(baseline, index=first.baseline.index, columns=first.baseline.columns),
     )
 
 

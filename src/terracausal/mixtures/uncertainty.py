@@ -39,19 +39,21 @@ def site_influence(density: MixtureDensity, mode: Mode) -> Floats:
     ndarray of shape (n_sites, 2 K + 1)
     """
     point = mode.parameters[None].clone().requires_grad_(True)
-    scores = torch.cat([_scores(part, mode.parameters) for _, part in density.parts(_AT_ONCE)])
-    moved = scores @ mode.inverse
     total, mass = _totals(density, point)
-    direct = torch.cat([_direct(part, mode.parameters) for _, part in density.parts()])
-    by_total, by_mass = direct[:, : total.shape[1]], direct[:, total.shape[1] :]
-    columns = []
+    of_points, of_sums = [], []
     for answer in answers_from(total, mass)[0]:
-        by_point, of_total, of_mass = torch.autograd.grad(
-            answer, (point, total, mass), retain_graph=True
-        )
-        by_weight = by_total @ of_total[0] + by_mass @ of_mass[0]
-        columns.append(moved @ by_point[0] + by_weight)
-    influence = torch.stack(columns, dim=1).detach().numpy()
+        by_point, *by_sums = torch.autograd.grad(answer, (point, total, mass), retain_graph=True)
+        of_points.append(by_point[0])
+        of_sums.append(torch.cat(by_sums, dim=1)[0])
+    moved = mode.inverse @ torch.stack(of_points, dim=1)
+    direct = torch.stack(of_sums, dim=1).detach()
+    # part by part: no array has a row for each site and a column for each parameter
+    influence = torch.cat(
+        [
+            _scores(part, mode.parameters) @ moved + _direct(part, mode.parameters) @ direct
+            for _, part in density.parts(_AT_ONCE)
+        ]
+    ).numpy()
     return np.asarray(influence - influence.mean(axis=0))
 
 

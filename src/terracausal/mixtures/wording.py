@@ -106,8 +106,10 @@ def _images(mixture: "EffectMixture") -> list[str]:
         return []
     history, kind = networks.history, networks.settings.network
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)
+    count = int(history["n_networks"].iloc[0])
+    each = "one" if count == 1 else f"the mean of {count}"
     return [
-        f"  networks    {name}, one for each of {len(history)} folds; held-out loss per site "
+        f"  networks    {name}, {each} for each of {len(history)} folds; held-out loss per site "
         f"{history['held_out_loss'].mean():.3f} ({history['constant_loss'].mean():.3f} in sample "
         "and without images); correlation of their log odds "
         f"{history['agreement'].iloc[1:].mean():.2f}"

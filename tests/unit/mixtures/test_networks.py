@@ -117,6 +117,41 @@ def test_no_site_is_described_by_a_network_that_saw_its_outcomes(world, fitted):
     np.testing.assert_allclose(before, after, atol=1e-5)
 
 
+def test_restarts_are_averaged_and_each_keeps_its_own_checkpoint(world, tmp_path):
+    study, _, _, chips = world
+    training = replace(TRAINING, n_epochs=2, n_restarts=2, checkpoint=tmp_path / "state")
+    networks = replace(NETWORKS, training=training)
+    quick = clone(QUICK).set_params(networks=networks, n_restarts=1, n_bootstrap=0)
+    mixture = clone(quick).fit(study, chips)
+    networks = mixture.networks_
+    assert [len(fold) for fold in networks.networks] == [2, 2]
+    names = {f"state.fold_{fold}.restart_{restart}" for fold in (0, 1) for restart in (0, 1)}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    # what is said of a site is the mean of the networks that did not see it
+    pixels = torch.from_numpy(np.stack([chips[key] for key in networks.blind.index]))
+    odds = []
+    for fold in networks.networks:
+        told = [
+            m.network(pixels, torch.zeros(len(pixels), 1))[:, : len(m.centre)].numpy() - m.centre
+            for m in fold
+        ]
+        odds.append(
+            np.mean(
+                [o[:, m.order[1]] - o[:, m.order[0]] for o, m in zip(told, fold, strict=True)],
+                axis=0,
+            )
+        )
+    blind, everyone = networks.blind.to_numpy(), np.arange(len(pixels))
+    np.testing.assert_allclose(
+        networks.out_of_fold.types["log_odds_2"], np.array(odds)[blind, everyone], atol=1e-4
+    )
+    again = clone(quick).fit(study, chips)
+    np.testing.assert_allclose(
+        again.component_effects_.value, mixture.component_effects_.value, rtol=1e-6
+    )
+    assert "the mean of 2 for each of 2 folds" in mixture.summary()
+
+
 def _restudy(table):
     return Study(
         table,

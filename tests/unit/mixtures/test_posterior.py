@@ -10,12 +10,19 @@ from terracausal.mixtures.fitting import find_mode, make_density
 from terracausal.mixtures.pareto import pareto_shape
 from terracausal.mixtures.posterior import (
     PosteriorSearch,
-    _batches,
-    _gradient_ratio,
+    alone,
     find_posterior,
     pyro_program,
 )
 from terracausal.mixtures.preparing import prepare
+from terracausal.mixtures.variational import (
+    _batches,
+    _centred,
+    _gradient_of,
+    _gradient_ratio,
+    _guide,
+    _unit,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +70,69 @@ def test_batches_visit_each_site_once_and_their_mean_is_the_whole(found, rng):
     assert mean == pytest.approx(log_density(), rel=1e-12)
     assert next(_batches(60, None, rng)) is None
     assert next(_batches(60, 60, rng)) is None
+
+
+def test_at_the_mode_each_batch_tells_the_same_as_all_sites(found, rng):
+    import pyro
+
+    density, mode = found
+    program = _centred(density, mode.parameters, _unit(mode, "full_rank"))
+
+    def told(away, sites):
+        away = away.clone().requires_grad_(True)
+        conditioned = pyro.condition(program, data={"away": away})
+        value = pyro.poutine.trace(conditioned).get_trace(sites).log_prob_sum()
+        return value.item(), torch.autograd.grad(value, away)[0]
+
+    zeros = torch.zeros(density.n_parameters, dtype=torch.float64)
+    value, slope = told(zeros, None)
+    steps = _batches(60, 20, rng)
+    batches = [next(steps) for _ in range(3)]
+    for batch in batches:
+        one, its_slope = told(zeros, batch)
+        assert one == pytest.approx(value, rel=1e-12)
+        torch.testing.assert_close(its_slope, slope, atol=1e-7, rtol=0)
+    # away from it their mean does
+    away = torch.tensor(rng.normal(size=density.n_parameters))
+    mean = np.mean([told(away, batch)[0] for batch in batches])
+    assert mean == pytest.approx(told(away, None)[0], rel=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["full_rank", "low_rank", "mean_field"])
+def test_a_normal_that_is_right_has_no_noise_in_its_gradient(kind):
+    import pyro
+
+    def program(sites):
+        zeros = torch.zeros(4, dtype=torch.float64)
+        return pyro.sample("away", pyro.distributions.Normal(zeros, 1.0).to_event(1))
+
+    with alone(0):
+        family, guide = _guide(program, kind, 4)
+        if kind == "low_rank":
+            family.cov_factor.data.zero_()
+        loss = pyro.infer.Trace_ELBO().differentiable_loss(program, guide, None)
+        loss.backward()
+        assert loss.item() == pytest.approx(0, abs=1e-10)
+        assert _gradient_of(family).abs().max() < 1e-10
+        # and a normal that is wrong is moved
+        family.scale = 2 * torch.ones(4, dtype=torch.float64)
+        loss = pyro.infer.Trace_ELBO().differentiable_loss(program, guide, None)
+        loss.backward()
+        assert _gradient_of(family).abs().max() > 0.1
+
+
+def test_minibatches_leave_the_normal_of_a_large_study_where_it_is(two_types):
+    study, _, _ = two_types(1_500, 1, effects=(1.0, 1.0), random_state=2)
+    design, table = prepare(study, EffectMixture(1, n_dimensions=2))
+    density = make_density(design, table)
+    mode = find_mode(density, 2, np.random.default_rng(0))
+    # nearly normal, so that the curvature is nearly right; the error is that of 2,000 draws
+    search = PosteriorSearch("full_rank", batch_size=100, max_steps=300, n_draws=2_000)
+    posterior = find_posterior(density, mode, search, _rng())
+    sd = torch.diagonal(mode.inverse).sqrt()
+    gap = ((posterior.draws.mean(dim=0) - mode.parameters) / sd).abs().max()
+    assert gap < stats.norm.isf(1e-6) / np.sqrt(2_000) + 0.1
+    assert posterior.diagnostics["pareto_shape"] < 0.5
 
 
 def test_chains_agree_with_the_curvature_at_the_mode(found, monkeypatch):
