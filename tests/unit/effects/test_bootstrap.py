@@ -1,9 +1,12 @@
 """The refit bootstrap: what it draws, and that it tells two sources of noise apart."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from terracausal._foundation.errors import OverlapWarning
 from terracausal.effects import average_effect, bootstrap_effect, regression_adjustment
 from terracausal.nuisance import Scores
 from terracausal.study import Study
@@ -31,6 +34,16 @@ def noisy(study, rng):
         found.value + rng.normal(scale=0.5, size=1),
         found.influence, found.frame, found.terms, found.estimand, found.method,
     )  # fmt: skip
+
+
+def test_refits_do_not_repeat_the_warning(study):
+    def warning(study, rng):
+        warnings.warn("poor", OverlapWarning, stacklevel=2)
+        return difference(study, rng)
+
+    with pytest.warns(OverlapWarning) as told:
+        bootstrap_effect(study, warning, n_draws=3, n_seeds=2, random_state=0)
+    assert len(told) == 1
 
 
 def test_total_is_the_cluster_bootstrap(study):
