@@ -124,11 +124,12 @@ class PolicyComparison(TabularResult):
             told = [
                 f"{word} {getattr(row, name):+.4f} (p = {getattr(row, f'{name}_p_value'):.3g})"
                 for word, name in (
-                    ("over all", "over_all"),
+                    ("over treating all", "over_all"),
                     ("over random", "over_random"),
                     (f"over {self.reference}", "over_reference"),
                 )
-                if row.term not in ("treat none", "treat all") and np.isfinite(getattr(row, name))
+                if row.term not in ("treat none", "treat all")
+                and np.isfinite(getattr(row, f"{name}_p_value"))
             ]
             lines.append(
                 f"  {row.term:<12} {row.estimate:.4f}, {level:.0%} interval {row.ci_low:.4f} to "
