@@ -363,6 +363,15 @@ def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
         )
 
 
+def check_scores(scores: Any) -> None:
+    """Refuse anything but scores, such as the study that they come from."""
+    if not isinstance(scores, Scores):
+        raise TypeError(
+            f"Expected Scores, from doubly_robust_scores(study, nuisances) or "
+            f"Scores.from_dataframe; got a {type(scores).__name__}."
+        )
+
+
 def check_propensity(propensity: "pd.Series[float]") -> None:
     """Refuse propensities of 0 and 1."""
     bad = (propensity <= 0) | (propensity >= 1)
