@@ -48,6 +48,8 @@ class BootstrapEffect(Result):
         Size of the study; units are their own clusters where there are none.
     n_refused : int, default=0
         Resamples that the estimator refused, such as one whose folds lacked an arm.
+    assumptions : tuple of str, default=()
+        What must hold for the estimate to be the effect.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class BootstrapEffect(Result):
     n_units: int
     n_clusters: int
     n_refused: int = 0
+    assumptions: tuple[str, ...] = ()
 
     @property
     def std_error(self) -> Floats:
@@ -148,6 +151,7 @@ class BootstrapEffect(Result):
         )
         if self.n_refused:
             lines.append(f"  note        {self.n_refused} further resamples were refused")
+        lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
@@ -248,6 +252,7 @@ def bootstrap_effect(
         study.n_units,
         study.n_clusters or study.n_units,
         len(refused),
+        first.assumptions,
     )
 
 

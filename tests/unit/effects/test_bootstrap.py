@@ -59,6 +59,7 @@ def test_total_is_the_cluster_bootstrap(study):
     assert found.seed_sd[0] == 0
     assert found.sampling_sd[0] == found.std_error[0]
     assert found.value[0] == plain.value[0]
+    assert f"assumes     {plain.assumptions[0]}" in found.summary()
 
 
 def test_two_sources_of_noise(study):
