@@ -272,7 +272,7 @@ def _scores_of(
 ) -> Scores:
     """Return the scores of the kept units from one run of cross-fitting."""
     table = nuisances.table.loc[study.units].copy()
-    population, notes = "all units", []
+    population, notes = "all units", list(study.notes)
     if trim is not None:
         notes.append(f"{int((~kept).sum())} units outside were trimmed")
         population = f"units with a propensity within [{trim:g}, {1 - trim:g}]"

@@ -161,6 +161,11 @@ class Study:
         return len(self._table)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped, weighted or allowed, counted; scores and estimates pass it on."""
+        return self._dropped
+
+    @property
     def n_sites(self) -> int:
         """Number of distinct sites; 0 where units have no site."""
         return 0 if self.sites is None else int(self.sites.nunique())
