@@ -18,6 +18,7 @@ from terracausal.effects.overlap import (
     refuse_disjoint_arms,
 )
 from terracausal.nuisance import Scores
+from terracausal.nuisance.scores import check_scores
 from terracausal.study import Dependence, Estimate, median_estimate
 from terracausal.study.units import Kernel, StdErrorKind
 
@@ -114,6 +115,7 @@ def average_effect(
     >>> ate.terms
     ('ate',)
     """
+    check_scores(scores)
     check_choice("target", target, _TARGETS)
     check_choice("method", method, tuple(_METHODS))
     check_choice("measure", measure, tuple(_MEASURES))

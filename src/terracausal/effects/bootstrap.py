@@ -1,5 +1,6 @@
 """The refit bootstrap, which tells sampling noise from the noise of fitting."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from terracausal._foundation.checks import check_count, check_fraction
-from terracausal._foundation.errors import OverlapError, RoleError
+from terracausal._foundation.errors import OverlapError, OverlapWarning, RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.average_effect import average_effect
@@ -47,6 +48,8 @@ class BootstrapEffect(Result):
         Size of the study; units are their own clusters where there are none.
     n_refused : int, default=0
         Resamples that the estimator refused, such as one whose folds lacked an arm.
+    assumptions : tuple of str, default=()
+        What must hold for the estimate to be the effect.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class BootstrapEffect(Result):
     n_units: int
     n_clusters: int
     n_refused: int = 0
+    assumptions: tuple[str, ...] = ()
 
     @property
     def std_error(self) -> Floats:
@@ -147,6 +151,7 @@ class BootstrapEffect(Result):
         )
         if self.n_refused:
             lines.append(f"  note        {self.n_refused} further resamples were refused")
+        lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
@@ -223,7 +228,7 @@ def bootstrap_effect(
     children = random_generator(random_state).spawn(n_seeds + n_draws)
     ordered = study.canonical()
     run = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_refit)(ordered, estimator, child, resample=k >= n_seeds)
+        delayed(_refit)(ordered, estimator, child, resample=k >= n_seeds, quiet=k > 0)
         for k, child in enumerate(children)
     )
     found = list(track(run, "refitting on resampled clusters", len(children)))
@@ -247,6 +252,7 @@ def bootstrap_effect(
         study.n_units,
         study.n_clusters or study.n_units,
         len(refused),
+        first.assumptions,
     )
 
 
@@ -266,12 +272,15 @@ def default_estimator(study: Study, rng: np.random.Generator) -> Estimate:
 
 
 def _refit(
-    study: Study, estimator: Estimator, rng: np.random.Generator, *, resample: bool
+    study: Study, estimator: Estimator, rng: np.random.Generator, *, resample: bool, quiet: bool
 ) -> Estimate | ValueError:
     """Return the estimate, or why it was refused on resampled clusters."""
-    if not resample:
-        return estimator(study, rng)
-    try:
-        return estimator(resample_clusters(study, rng), rng)
-    except (OverlapError, RoleError) as error:
-        return error
+    with warnings.catch_warnings():
+        if quiet:  # the first fit on the data themselves has warned
+            warnings.simplefilter("ignore", OverlapWarning)
+        if not resample:
+            return estimator(study, rng)
+        try:
+            return estimator(resample_clusters(study, rng), rng)
+        except (OverlapError, RoleError) as error:
+            return error

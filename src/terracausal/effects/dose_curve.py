@@ -92,6 +92,16 @@ class DoseResponse(TabularResult):
         """Standard error at each dose, of shape (n_doses,)."""
         return self.curve.std_error
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What must hold for the curve to be causal."""
+        return self.coefficients.assumptions
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the data."""
+        return self.coefficients.notes
+
     def confint(self, level: float = 0.95) -> Floats:
         """Return pointwise intervals, each of which holds with probability `level`.
 
@@ -251,8 +261,8 @@ class DoseResponse(TabularResult):
                 for row in self.quality.loc[self.quality["nuisance"] == name].itertuples()
             )
             lines.append(f"  {name:<11} {learner}{told}")
-        lines += [f"  note        {note}" for note in self.coefficients.notes]
-        lines += [f"  assumes     {text}" for text in self.coefficients.assumptions]
+        lines += [f"  note        {note}" for note in self.notes]
+        lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
 
     def _pointwise(self, level: float) -> float:

@@ -73,7 +73,7 @@ def entropy_balancing(
         study.frame,
         (term,),
         estimand,
-        f"entropy balancing of {given.x.shape[1]} columns",
+        f"entropy balancing of {given.x.shape[1]} column{'s' * (given.x.shape[1] != 1)}",
         None,
         (
             "no unmeasured confounding given the columns",

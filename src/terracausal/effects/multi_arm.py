@@ -1,17 +1,19 @@
 """Average effects of a treatment with several arms, each against a reference arm."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from terracausal._foundation.errors import RoleError, list_some
+from terracausal._foundation.errors import OverlapWarning, RoleError, list_some
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.arm_means import Parts, arm_means
 from terracausal.effects.averages import Ratio
 from terracausal.effects.indicator import check_treatment_column, study_of_indicator
 from terracausal.effects.overlap import lost_note, lost_share, refuse_collapsed_arm
 from terracausal.nuisance import cross_fit, doubly_robust_scores
+from terracausal.nuisance.scores import EXTREME
 from terracausal.study import Estimate
 from terracausal.study.study import EmbeddingRole
 
@@ -89,11 +91,15 @@ def multi_arm_effects(
     rng = random_generator(random_state)
     means: dict[Any, Ratio] = {}
     notes: list[str] = []
+    rare: list[str] = []
     for arm in (reference, *arms):
         study = study_of_indicator(table, table[treatment] == arm, embeddings, role, roles)
         try:
             nuisances = cross_fit(study, random_state=rng, **(learners or {}))
-            scores = doubly_robust_scores(study, nuisances)
+            with warnings.catch_warnings():
+                # of one arm against the rest; below, arms are named
+                warnings.simplefilter("ignore", OverlapWarning)
+                scores = doubly_robust_scores(study, nuisances)
         except ValueError as error:
             error.add_note(f"while comparing arm {list_some([arm])} (as treated) with all others")
             raise
@@ -101,6 +107,8 @@ def multi_arm_effects(
             scores.table[name].to_numpy(dtype=np.float64)
             for name in ("outcome", "treatment", "propensity", "outcome_control", "outcome_treated")
         )
+        if (e < EXTREME).any():
+            rare.append(f"{list_some([arm])} ({(e < EXTREME).mean():.1%}, least {e.min():.4f})")
         own = (w == 1) & (scores.weight > 0)
         word = f"in arm {list_some([arm])}"
         refuse_collapsed_arm(1 / e[own], e[own], scores.units[own], word, _ADVICE)
@@ -110,6 +118,7 @@ def multi_arm_effects(
         ]
         parts = Parts(y, w, e, mu0, mu1, scores.weight)
         means[arm] = arm_means(parts, "all", "aipw")[1]
+    _warn_of_rare_arms(rare, treatment)
     base = means[reference]
     return Estimate(
         np.array([means[arm].value - base.value for arm in arms]),
@@ -131,6 +140,16 @@ def multi_arm_effects(
         )
         + tuple(notes),
     )
+
+
+def _warn_of_rare_arms(rare: list[str], treatment: str) -> None:
+    if rare:
+        warnings.warn(
+            f"Some units had a chance below {EXTREME:g} of an arm of {treatment!r}: "
+            f"{', '.join(rare)}. Those who got it carry huge weight. {_ADVICE}",
+            OverlapWarning,
+            stacklevel=3,
+        )
 
 
 def arms_of(

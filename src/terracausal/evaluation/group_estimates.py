@@ -44,7 +44,7 @@ def group_estimates(
     scores: Scores,
     group: NDArray[np.int64],
     n_groups: int,
-    widening: float,
+    priority: Priority,
     dependence: Dependence | None,
 ) -> tuple[Estimate, Estimate, Estimate, Estimate]:
     """Return the estimates of groups, of their extremes, of all units and of steps.
@@ -55,8 +55,8 @@ def group_estimates(
     group : ndarray of shape (n_units,)
         Codes from 0 to n_groups - 1, by rising priority.
     n_groups : int
-    widening : float
-        Factor on what each group's influence values add to those of all units.
+    priority : Priority
+        Its widening is a factor on what each group's influence values add to those of all units.
     dependence : Dependence or None
 
     Returns
@@ -72,7 +72,7 @@ def group_estimates(
     influence *= leave_out_factor(member, scores.frame, dependence, n_groups)
     average = np.average(score, weights=v)
     shift = (v * (score - average) / v.mean())[:, None]
-    influence = shift + widening * (influence - shift)
+    influence = shift + priority.widening * (influence - shift)
     effects = Estimate(
         means,
         influence,
@@ -81,7 +81,7 @@ def group_estimates(
         "average effects of groups by rising priority",
         "means of doubly robust scores, HC3",
         dependence,
-        (*scores.assumptions, "the priority was made without the outcomes of these units"),
+        (*scores.assumptions, priority.assumption()),
         scores.notes,
         n_parameters=n_groups,
     )

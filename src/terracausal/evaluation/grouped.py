@@ -19,6 +19,7 @@ from terracausal.evaluation.priorities import (
     read_repeats,
 )
 from terracausal.nuisance import Scores
+from terracausal.nuisance.scores import check_scores
 from terracausal.study import Dependence, Estimate, median_estimate
 from terracausal.study.result import TabularResult
 from terracausal.study.simultaneous import draw_statistics
@@ -328,6 +329,7 @@ def grouped_effects(
     >>> bool(groups.contrast.value[0] > 2)
     True
     """
+    check_scores(scores)
     check_count("n_groups", n_groups, minimum=2)
     if n_groups > scores.n_units:
         raise RoleError(
@@ -343,8 +345,8 @@ def grouped_effects(
     for group, (_, found) in zip(groups, pairs, strict=True):
         check_cells(scores, group, n_groups, found)
     runs = [
-        group_estimates(run, group, n_groups, widening, dependence)
-        for group, (run, _) in zip(groups, pairs, strict=True)
+        group_estimates(run, group, n_groups, found, dependence)
+        for group, (run, found) in zip(groups, pairs, strict=True)
     ]
     effects, contrast, average, steps = (
         median_estimate([run[part] for run in runs]) for part in range(4)

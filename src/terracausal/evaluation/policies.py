@@ -89,9 +89,7 @@ def policy_value(
     check_outcome_varies(scores)
     if scores.frame.n_clusters == 1:
         raise RoleError("A value needs at least 2 clusters for an error; the scores have 1.")
-    return median_estimate(
-        [_value_of(run, part.values, cost, part.widening, dependence) for run, part in pairs]
-    )
+    return median_estimate([_value_of(run, part, cost, dependence) for run, part in pairs])
 
 
 def rule_values(
@@ -130,9 +128,9 @@ def rule_values(
 
 
 def _value_of(
-    scores: Scores, chance: Floats, cost: float, widening: float, dependence: Dependence | None
+    scores: Scores, policy: Priority, cost: float, dependence: Dependence | None
 ) -> Estimate:
-    v = scores.weight
+    v, chance, widening = scores.weight, policy.values, policy.widening
     values, influence = rule_values(scores.score.to_numpy() - cost, chance, v, widening)
     widened = (f"gain over random widened by {widening:.2f}: the rule is made across folds",)
     share = np.average(chance, weights=v)
@@ -144,7 +142,7 @@ def _value_of(
         f"gain per unit of a rule that treats {share:.1%}, at a cost of {cost:g} each",
         "means of doubly robust scores",
         dependence,
-        (*scores.assumptions, "the rule was made without the outcomes of these units"),
+        (*scores.assumptions, policy.assumption("rule")),
         (*scores.notes, *(widened if widening > 1 else ())),
     )
 

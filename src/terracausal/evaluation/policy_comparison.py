@@ -66,6 +66,17 @@ class PolicyComparison(TabularResult):
         """Standard errors, of shape (n_rules,)."""
         return np.array([estimate.std_error[0] for estimate in self.estimates.values()])
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What must hold for the values to be right."""
+        return next(iter(self.estimates.values())).assumptions
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the data, or to the errors."""
+        found = (note for estimate in self.estimates.values() for note in estimate.notes)
+        return tuple(dict.fromkeys(found))
+
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row for treating none, one for all, and one per rule.
 
@@ -124,21 +135,21 @@ class PolicyComparison(TabularResult):
             told = [
                 f"{word} {getattr(row, name):+.4f} (p = {getattr(row, f'{name}_p_value'):.3g})"
                 for word, name in (
-                    ("over all", "over_all"),
+                    ("over treating all", "over_all"),
                     ("over random", "over_random"),
                     (f"over {self.reference}", "over_reference"),
                 )
-                if row.term not in ("treat none", "treat all") and np.isfinite(getattr(row, name))
+                if row.term not in ("treat none", "treat all")
+                and np.isfinite(getattr(row, f"{name}_p_value"))
             ]
             lines.append(
                 f"  {row.term:<12} {row.estimate:.4f}, {level:.0%} interval {row.ci_low:.4f} to "
                 f"{row.ci_high:.4f}; treats {row.share_treated:.1%}"
                 f"{'; ' if told else ''}{', '.join(told)}"
             )
-        notes = dict.fromkeys(n for estimate in self.estimates.values() for n in estimate.notes)
         lines.append(f"  std. error  {one.describe_std_error()}; {one.n_units:,} units")
-        lines += [f"  note        {note}" for note in notes]
-        lines += [f"  assumes     {text}" for text in one.assumptions]
+        lines += [f"  note        {note}" for note in self.notes]
+        lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -96,21 +96,35 @@ class LearnedPolicy(TabularResult):
         return with_origin(pd.Series(chosen, index=table.index, name="policy"), self.origin)
 
     def rules(self) -> list[str]:
-        """Return one line per leaf: the conditions, and whether they mean treatment."""
+        """Return one line per case: the conditions, and whether they mean treatment.
+
+        Questions that change nothing, since both answers lead to the same, are left out.
+        """
         nodes = self.tree.tree_
         lines: list[str] = []
 
-        def walk(node: int, conditions: tuple[str, ...]) -> None:
-            if nodes.children_left[node] == -1:
+        def outcomes(node: int) -> set[bool]:
+            left, right = nodes.children_left[node], nodes.children_right[node]
+            if left == -1:
                 gains = np.ravel(nodes.value[node])
-                word = "treat" if gains[1] > gains[0] else "do not treat"
-                lines.append(f"{word} if {' and '.join(conditions) or 'anything'}")
-                return
-            name, cut = self.columns[nodes.feature[node]], nodes.threshold[node]
-            walk(nodes.children_left[node], (*conditions, f"{name} ≤ {cut:.4g}"))
-            walk(nodes.children_right[node], (*conditions, f"{name} > {cut:.4g}"))
+                return {bool(gains[1] > gains[0])}
+            return outcomes(left) | outcomes(right)
 
-        walk(0, ())
+        def walk(node: int, bounds: dict[tuple[str, str], float]) -> None:
+            found = outcomes(node)
+            if len(found) == 1:
+                told = [f"{name} {sign} {cut:.4g}" for (name, sign), cut in bounds.items()]
+                treat = found.pop()
+                alone = "treat everybody" if treat else "do not treat anybody"
+                word = "treat" if treat else "do not treat"
+                lines.append(f"{word} if {' and '.join(told)}" if told else alone)
+                return
+            name, cut = self.columns[nodes.feature[node]], float(nodes.threshold[node])
+            # a later bound on the same side is the tighter one
+            walk(nodes.children_left[node], bounds | {(name, "≤"): cut})
+            walk(nodes.children_right[node], bounds | {(name, ">"): cut})
+
+        walk(0, {})
         return lines
 
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:

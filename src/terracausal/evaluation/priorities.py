@@ -16,6 +16,7 @@ from terracausal._foundation.errors import AlignmentError, LeakageError, RoleErr
 from terracausal.effects import EffectOrigin, origin_of, repeats_of
 from terracausal.evaluation.rates import rank_within_folds
 from terracausal.nuisance import Scores
+from terracausal.nuisance.scores import check_scores
 
 Floats = NDArray[np.floating[Any]]
 RankWithin = Literal["auto", "folds", "all"]
@@ -40,6 +41,14 @@ class Priority(NamedTuple):
         if self.folds is None:
             return "all units"
         return f"each of {len(np.unique(self.folds))} folds"
+
+    def assumption(self, word: str = "priority") -> str:
+        """Return what is assumed about the outcomes, in words."""
+        told = f"the {word} was made without the outcomes of these units"
+        if self.origin is None:
+            # an array, or a column of a table, has lost what cross_predict wrote down
+            told += " (taken on trust: it carries no record of cross_predict)"
+        return told
 
     def shares(self, weight: Floats) -> Floats:
         """Return the share of weight that ranks lower, plus half of what ranks the same."""
@@ -83,6 +92,7 @@ def read_priority(
     AlignmentError
         It is of other units.
     """
+    check_scores(scores)
     check_choice(option, rank_within, ("auto", "folds", "all"))
     if isinstance(priority, pd.DataFrame):
         if priority.shape[1] != 1:
@@ -187,6 +197,7 @@ def refuse_seen(scores: Scores, values: "pd.Series[Any]", name: str) -> None:
 
 def check_outcome_varies(scores: Scores) -> None:
     """Raise a `RoleError` where the outcome, or the score, is the same for all units."""
+    check_scores(scores)
     for name in ("outcome", "score"):
         if name in scores.table and scores.table[name].nunique() < 2:
             raise RoleError(

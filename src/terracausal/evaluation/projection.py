@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.priorities import check_outcome_varies, numeric_columns
 from terracausal.nuisance import Scores
+from terracausal.nuisance.scores import check_scores
 from terracausal.study import Dependence, Estimate, median_estimate
 
 
@@ -63,6 +64,7 @@ def best_linear_projection(
     >>> best_linear_projection(scores, pd.Series(x, name="ndvi")).terms
     ('(intercept)', 'ndvi')
     """
+    check_scores(scores)
     table = pd.DataFrame(index=scores.units)
     if columns is not None:
         table = numeric_columns(scores, columns, drop_first=True)

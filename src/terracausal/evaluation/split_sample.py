@@ -404,7 +404,7 @@ class _Work(NamedTuple):
         found = Priority(values, None, 1.0, None)
         group = cut_groups(found.shares(v), self.n_groups)
         check_cells(own, group, self.n_groups, found)
-        groups, extremes, _, _ = group_estimates(own, group, self.n_groups, 1.0, None)
+        groups, extremes, _, _ = group_estimates(own, group, self.n_groups, found, None)
         parts, means = [groups, extremes], np.empty((0, 2))
         if self.columns is not None:
             members = group == 0, group == self.n_groups - 1

@@ -287,7 +287,7 @@ def rank_weighted_effect(
         n_bootstrap,
         found.within,
         found.widening,
-        (*scores.assumptions, "the priority was made without the outcomes of these units"),
+        (*scores.assumptions, found.assumption()),
         len(pairs),
     )
 

@@ -272,7 +272,7 @@ def _scores_of(
 ) -> Scores:
     """Return the scores of the kept units from one run of cross-fitting."""
     table = nuisances.table.loc[study.units].copy()
-    population, notes = "all units", []
+    population, notes = "all units", list(study.notes)
     if trim is not None:
         notes.append(f"{int((~kept).sum())} units outside were trimmed")
         population = f"units with a propensity within [{trim:g}, {1 - trim:g}]"
@@ -360,6 +360,15 @@ def _warn_of_poor_overlap(propensity: "pd.Series[float]") -> None:
             "RLearner; or trim=0.05, which changes the estimand.",
             OverlapWarning,
             stacklevel=3,
+        )
+
+
+def check_scores(scores: Any) -> None:
+    """Refuse anything but scores, such as the study that they come from."""
+    if not isinstance(scores, Scores):
+        raise TypeError(
+            f"Expected Scores, from doubly_robust_scores(study, nuisances) or "
+            f"Scores.from_dataframe; got a {type(scores).__name__}."
         )
 
 

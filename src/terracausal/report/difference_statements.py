@@ -16,6 +16,7 @@ from terracausal.interpret import ComponentProfile, Exemplars, PostHocTypes, Typ
 from terracausal.mixtures import EffectMixture
 from terracausal.mixtures.choosing import ComponentChoice
 from terracausal.report.statements import Statement, state, tell_gain
+from terracausal.report.tables import cell_text
 from terracausal.report.wording import Interval, capitalise, list_words
 
 
@@ -224,7 +225,7 @@ def _(result: DoseResponse) -> Statement:
     return Statement(
         f"More and less {result.treatment}",
         f"{words[slope.sign]}: on average by {slope.text} per unit, between doses of "
-        f"{result.doses[0]:g} and {result.doses[-1]:g}.",
+        f"{cell_text(result.doses[0])} and {cell_text(result.doses[-1])}.",
         "averages",
         finding=True,
     )

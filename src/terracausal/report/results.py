@@ -11,7 +11,7 @@ from terracausal.report import check_statements, difference_statements  # noqa: 
 from terracausal.report.pictures import Picture, render_figure, styled
 from terracausal.report.sections import Section, limits_of
 from terracausal.report.statements import Statement, state
-from terracausal.report.tables import tabulate
+from terracausal.report.tables import is_grid, tabulate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,8 @@ def describe_result(result: Any) -> tuple[str, Section]:
     frame = result.to_dataframe()
     table, left_out = tabulate(frame)
     n_shown = len(frame) - left_out
-    note = f"The table shows the first {n_shown} of {len(frame):,} rows." if left_out else ""
+    which = "" if is_grid(frame) else "the first "
+    note = f"The table shows {which}{n_shown} of {len(frame):,} rows." if left_out else ""
     section = Section(
         told.title,
         told.sentence,

@@ -35,6 +35,8 @@ class Table:
 def tabulate(frame: pd.DataFrame) -> tuple[Table | None, int]:
     """Return the first rows of a table as text, and how many rows were left out.
 
+    Of a curve, whose terms are numbers, rows from end to end are shown.
+
     Parameters
     ----------
     frame : pandas.DataFrame
@@ -53,12 +55,19 @@ def tabulate(frame: pd.DataFrame) -> tuple[Table | None, int]:
     if frame.empty:
         return None, 0
     shown = frame.head(MAX_ROWS)
+    if is_grid(frame):
+        shown = frame.iloc[np.linspace(0, len(frame) - 1, MAX_ROWS).round().astype(int)]
     if set(_TIDY) <= set(frame.columns):
         known = {*_TIDY, *_COUNTS, "level"}
         table = tidy_table(shown, [str(name) for name in frame.columns if name not in known])
     else:
         table = _plain(shown)
     return table, len(frame) - len(shown)
+
+
+def is_grid(frame: pd.DataFrame) -> bool:
+    """Return whether the rows are points of a curve, more of them than are shown."""
+    return len(frame) > MAX_ROWS and "term" in frame and pd.api.types.is_float_dtype(frame["term"])
 
 
 def tidy_table(frame: pd.DataFrame, further: Sequence[str] = ()) -> Table:
@@ -82,7 +91,7 @@ def tidy_table(frame: pd.DataFrame, further: Sequence[str] = ()) -> Table:
         error = float(row["std_error"])
         rows.append(
             (
-                str(row["term"]),
+                row["term"] if isinstance(row["term"], str) else cell_text(row["term"]),
                 plain_number(interval.estimate, interval.decimals),
                 interval.range_text,
                 plain_number(error, decimals_for(error)),

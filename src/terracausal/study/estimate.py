@@ -237,6 +237,11 @@ class Estimate:
         """
         frame = self.frame
         if by is not None:
+            if not isinstance(by, pd.Series):
+                raise TypeError(
+                    "`by` must be a Series indexed by unit, since clusters are matched by key; got "
+                    f"a {type(by).__name__}. Use pd.Series(labels, index=study.units)."
+                )
             check_same_index("by", by.index, frame.units)
             if by.isna().any():
                 raise AlignmentError(
@@ -309,9 +314,11 @@ class Estimate:
         lines = [f"{self.estimand[:1].upper()}{self.estimand[1:]}", f"  method      {self.method}"]
         for j, term in enumerate(self.terms):
             low, high = interval[j]
+            # nothing is tested where the error is 0: a rule that treats all, less treating all
+            p_value = f", p = {self.p_value[j]:.3g}" if self.std_error[j] > 0 else ""
             lines.append(
                 f"  {term:<11} {self.value[j]:.4f} (std. error {self.std_error[j]:.4f}), "
-                f"{level:.0%} interval {low:.4f} to {high:.4f}, p = {self.p_value[j]:.3g}"
+                f"{level:.0%} interval {low:.4f} to {high:.4f}{p_value}"
             )
         lines.append(f"  std. error  {self.describe_std_error()}; {self.n_units:,} units")
         lines += self._repeat_lines()

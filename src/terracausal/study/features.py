@@ -36,6 +36,8 @@ class CovariateEncoding:
         The numeric covariates with missing values, and how many.
     levels : dict of str to tuple of str
         The categorical covariates and their levels.
+    absent : dict of str to int
+        The categorical covariates with missing values, and how many.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class CovariateEncoding:
     medians: dict[Hashable, float]
     flagged: dict[Hashable, int]
     levels: dict[Hashable, tuple[str, ...]]
+    absent: dict[Hashable, int]
 
     @property
     def columns(self) -> tuple[Hashable, ...]:
@@ -68,6 +71,7 @@ class CovariateEncoding:
         medians: dict[Hashable, float] = {}
         flagged: dict[Hashable, int] = {}
         levels: dict[Hashable, tuple[str, ...]] = {}
+        absent: dict[Hashable, int] = {}
         for name, column in table.items():
             present = column.dropna()
             n_values = present.nunique() + int(column.isna().any())
@@ -99,7 +103,9 @@ class CovariateEncoding:
                 )
             else:
                 levels[name] = tuple(sorted(_category(column).unique()))
-        return cls(medians, flagged, levels)
+                if column.isna().any():
+                    absent[name] = int(column.isna().sum())
+        return cls(medians, flagged, levels, absent)
 
     def transform(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the columns of numbers for any table that has the covariates.
@@ -162,6 +168,9 @@ class CovariateEncoding:
             f"{name}: {count} missing values set to the median {self.medians[name]:.4g} and "
             f"flagged by {flags[name]}"
             for name, count in self.flagged.items()
+        ] + [
+            f"{name}: {count} missing values taken as a level of their own"
+            for name, count in self.absent.items()
         ]
 
 

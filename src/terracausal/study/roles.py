@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import OverlapError, RoleError, list_some
 
+_MOST_ARMS = 20  # dose_response needs as many different doses
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -114,6 +116,20 @@ def check_outcome(outcome: "pd.Series[float]") -> NDArray[np.bool_]:
     return ~np.isnan(values)
 
 
+def tell_missing_outcomes(observed: NDArray[np.bool_], treatment: "pd.Series[Any]") -> str:
+    """Return how many units had no outcome, and in which arm, as a sentence."""
+    n_missing = int((~observed).sum())
+    told = f"{n_missing} units ({n_missing / len(observed):.1%}) without an outcome were dropped"
+    if not set(pd.unique(treatment)) <= {0, 1}:
+        return told
+    treated = treatment.to_numpy() == 1
+    parts = [
+        f"{int((~observed & arm).sum())} of {int(arm.sum())} {word}"
+        for word, arm in (("treated", treated), ("control", ~treated))
+    ]
+    return f"{told}: {parts[0]}, {parts[1]}"
+
+
 def check_treatment(treatment: "pd.Series[float]") -> None:
     """Refuse a treatment that is missing, not 0/1, or the same for all units."""
     missing = treatment.isna()
@@ -127,13 +143,23 @@ def check_treatment(treatment: "pd.Series[float]") -> None:
     if not set(values) <= {0, 1}:
         raise RoleError(
             f"The treatment {treatment.name!r} must be 0 or 1 (or False or True); found "
-            f"{len(values)} values: {list_some(sorted(values, key=str), 8)}. Code the arms."
+            f"{len(values)} values: {list_some(sorted(values, key=str), 8)}. "
+            + _advise_on_arms(treatment, len(values))
         )
     if len(values) < 2:
         raise RoleError(
             f"Both arms are needed; all {len(treatment)} units have treatment "
             f"{int(values[0])} in {treatment.name!r}."
         )
+
+
+def _advise_on_arms(treatment: "pd.Series[Any]", n_values: int) -> str:
+    """Say what to do with a treatment that is not 0 or 1."""
+    if n_values <= 2:
+        return "Code the control as 0 and the treated as 1."
+    if n_values >= _MOST_ARMS and pd.api.types.is_numeric_dtype(treatment):
+        return "Use dose_response for a continuous dose."
+    return "Use multi_arm_effects for several arms, or code two of them as 0 and 1."
 
 
 def count_lone_strata(strata: "pd.Series[Any]", treatment: "pd.Series[float]") -> int:
@@ -225,3 +251,25 @@ def check_lon_lat(lon: "pd.Series[float]", lat: "pd.Series[float]") -> None:
             f"Longitude ({lon.name!r}) must lie within ±360 degrees; found {x.min():g} to "
             f"{x.max():g}. Give coords in degrees (EPSG:4326)."
         )
+
+
+def tell_absent_sites(
+    sites: "pd.Series[Any]", absent: "pd.Series[bool]", lost: pd.Index, known: pd.Index
+) -> str:
+    """Return which sites have no embedding, and what may be the reason."""
+    hint = "Read their chips, or pass missing='drop' to leave these units out (they are counted)."
+    if absent.all() and set(map(str, sites)) & set(map(str, known)):
+        hint = (
+            f"The keys agree as text but not in type: {sites.dtype} in the study, {known.dtype} in "
+            "the embeddings. Convert one of them."
+        )
+    elif absent.all():
+        hint = (
+            f"The embeddings know none of these sites; theirs are "
+            f"{list_some(known, 3)}. Was the table of sites that the chips were read for without "
+            "a column 'site', or are the embeddings by unit?"
+        )
+    return (
+        f"Every unit needs an embedding of its site; {len(lost)} sites with "
+        f"{int(absent.sum())} units have none: {list_some(lost)}. {hint}"
+    )

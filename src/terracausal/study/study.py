@@ -50,7 +50,8 @@ class Study:
     table : pandas.DataFrame of shape (n_units, any)
         One row per unit. Its index holds the unit keys and must be unique.
     outcome : str
-        Column of numbers. Units without an outcome are dropped, and counted in `describe`.
+        Column of numbers. Units without an outcome are dropped, and counted by arm in `describe`;
+        `nuisance.weight_for_missing_outcomes` lets the others stand for them.
     treatment : str
         Column of 0 and 1 (or booleans).
     site : str, default=None
@@ -128,9 +129,7 @@ class Study:
         self._dropped: tuple[str, ...] = ()
         observed = check_role.check_outcome(table[outcome])
         if not observed.all():
-            n_missing = int((~observed).sum())
-            share = n_missing / len(table)
-            self._dropped = (f"{n_missing} units ({share:.1%}) without an outcome were dropped",)
+            self._dropped = (check_role.tell_missing_outcomes(observed, table[treatment]),)
         self._table = table.loc[observed].copy()
         check_role.check_treatment(self._table[treatment])
         check_role.check_keys_and_numbers(self._table, columns)
@@ -160,6 +159,11 @@ class Study:
     def n_units(self) -> int:
         """Number of units with an outcome."""
         return len(self._table)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped, weighted or allowed, counted; scores and estimates pass it on."""
+        return self._dropped
 
     @property
     def n_sites(self) -> int:
@@ -293,7 +297,9 @@ class Study:
         if absent.any():
             lost = pd.Index(sites[absent].unique())
             if missing == "error" or absent.all():
-                raise AlignmentError(_absent_message(sites, absent, lost, embeddings.index))
+                raise AlignmentError(
+                    check_role.tell_absent_sites(sites, absent, lost, embeddings.index)
+                )
             notes.append(
                 f"{int(absent.sum())} units at {len(lost)} sites without an embedding were dropped "
                 f"({list_some(lost)})"
@@ -577,18 +583,3 @@ class Study:
 
 def _floats(values: "pd.Series[float]") -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
-
-
-def _absent_message(
-    sites: "pd.Series[Any]", absent: "pd.Series[bool]", lost: pd.Index, known: pd.Index
-) -> str:
-    hint = "Read their chips, or pass missing='drop' to leave these units out (they are counted)."
-    if absent.all() and set(map(str, sites)) & set(map(str, known)):
-        hint = (
-            f"The keys agree as text but not in type: {sites.dtype} in the study, {known.dtype} in "
-            "the embeddings. Convert one of them."
-        )
-    return (
-        f"Every unit needs an embedding of its site; {len(lost)} sites with "
-        f"{int(absent.sum())} units have none: {list_some(lost)}. {hint}"
-    )

@@ -96,7 +96,8 @@ class WildBootstrap(Result):
         ndarray of shape (n_terms, 2)
             An end is infinite where no value is rejected: there are too few clusters to tell.
         """
-        size = 1 - check_fraction("level", level)
+        # a p-value of exactly the size rejects, which gives a test of that size; rounded upwards
+        size = 1 - check_fraction("level", level) + 1e-12
         ends = [
             [value - self._reach(j, size, 1.0), value + self._reach(j, size, -1.0)]
             for j, value in enumerate(self.value)
@@ -186,7 +187,9 @@ class WildBootstrap(Result):
         own = shift**2 / self._covariance[term, term] if shift else 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             drawn = np.where(variance > 1e-24, moved**2 / variance, np.inf)
-        return float(np.mean(drawn >= own * (1 - 1e-9)))
+        # the sample counts as one of the draws, so that no p-value is 0
+        as_far = np.count_nonzero(drawn >= own * (1 - 1e-9))
+        return (1 + as_far) / (1 + len(drawn))
 
     def _reach(self, term: int, size: float, sign: float) -> float:
         """Return how far from the estimate the test starts to reject, on one side."""
@@ -194,14 +197,14 @@ class WildBootstrap(Result):
         if far == 0:
             return 0.0
         for _ in range(_DOUBLINGS):
-            if self._p_of(term, sign * far) < size:
+            if self._p_of(term, sign * far) <= size:
                 break
             near, far = far, 2 * far
         else:
             return float("inf")
         for _ in range(_STEPS):
             middle = (near + far) / 2
-            if self._p_of(term, sign * middle) < size:
+            if self._p_of(term, sign * middle) <= size:
                 far = middle
             else:
                 near = middle

@@ -39,6 +39,8 @@ class ChoiceComparison(TabularResult):
         where the cell failed.
     seconds : pandas.Series of shape (n_rows,)
         Time that the cell took, shared by its metrics.
+    assumptions : tuple of str, default=()
+        What must hold for rankings to be of effects.
 
     Notes
     -----
@@ -72,10 +74,14 @@ class ChoiceComparison(TabularResult):
     cells: pd.DataFrame
     draws: Floats = field(repr=False)
     seconds: "pd.Series[float]" = field(repr=False)
+    assumptions: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, choices: Choices, found: Sequence[tuple[Combination, int, Record]]
+        cls,
+        choices: Choices,
+        found: Sequence[tuple[Combination, int, Record]],
+        assumptions: tuple[str, ...] = (),
     ) -> "ChoiceComparison":
         """Return the comparison of finished cells, in declared order.
 
@@ -84,6 +90,8 @@ class ChoiceComparison(TabularResult):
         choices : Choices
         found : sequence of (Combination, int, dict)
             Combination, number of the seed, and record of each cell.
+        assumptions : tuple of str, default=()
+            Of the scores that all cells share.
 
         Returns
         -------
@@ -96,7 +104,8 @@ class ChoiceComparison(TabularResult):
                 rows.append(row)
                 draws.append(moved)
                 seconds.append(record["seconds"])
-        return cls(pd.DataFrame(rows), np.array(draws), pd.Series(seconds, name="seconds"))
+        told = pd.Series(seconds, name="seconds")
+        return cls(pd.DataFrame(rows), np.array(draws), told, assumptions)
 
     title = "Would other choices have found the same?"
 
@@ -291,7 +300,7 @@ class ChoiceComparison(TabularResult):
             f"  sampling  {self.draws.shape[1]} half-samples of clusters, the same for all cells: "
             "this part of the error does not fall with more seeds",
         ]
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  assumes   {text}" for text in self.assumptions])
 
     def _failures(self) -> list[tuple[str, int, str]]:
         """Return in words each combination with failures, how many, and the first error."""

@@ -211,7 +211,18 @@ def compare_choices(
     records = _kept_records(plan, retry_failed)
     left = [cell for cell in plan.cells if cell not in records]
     records |= dict(_run(plan, left, n_jobs))
-    return ChoiceComparison.of(declared, [(*cell, records[cell]) for cell in plan.cells])
+    found = [(*cell, records[cell]) for cell in plan.cells]
+    return ChoiceComparison.of(declared, found, (_assumption(study),))
+
+
+def _assumption(study: Study) -> str:
+    """Return in words what the scores of all cells adjust for."""
+    if study.propensity is not None:
+        return "treatment was randomised with the stated propensity"
+    return (
+        "no unmeasured confounding given the covariates: scores adjust for these and for no image, "
+        "so where images tell who was treated, they may rank confounding (met by design in an RCT)"
+    )
 
 
 def plan_comparison(

@@ -53,6 +53,8 @@ def _read_images(data: DataSection, base: Path) -> Chips | pd.DataFrame:
     if chips.suffix == ".zarr":
         return open_chips(chips)
     sites = _read_table(_existing(base, str(data.sites), "sites"))
+    if sites.index.name != "site":
+        sites = _indexed(sites, "site", "sites")
     before: Any = data.before
     return read_chips(
         chips,

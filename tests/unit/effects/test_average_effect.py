@@ -8,6 +8,7 @@ import statsmodels.api as sm
 from terracausal._foundation.errors import OverlapError, RoleError
 from terracausal.effects import average_effect
 from terracausal.nuisance import Scores
+from terracausal.study import Study
 
 PAIRS = [
     *((target, method) for target in ("all", "treated", "control", "overlap")
@@ -237,3 +238,9 @@ def test_scores_are_not_changed(parts, make_scores):
     for target, method in PAIRS:
         average_effect(scores, target, method)
     pd.testing.assert_frame_equal(scores.table, before)
+
+
+def test_a_study_in_place_of_scores(rng):
+    table = pd.DataFrame({"y": rng.normal(size=8), "w": np.arange(8) % 2})
+    with pytest.raises(TypeError, match=r"Expected Scores, .*; got a Study"):
+        average_effect(Study(table, outcome="y", treatment="w"))

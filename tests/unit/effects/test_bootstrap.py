@@ -1,9 +1,12 @@
 """The refit bootstrap: what it draws, and that it tells two sources of noise apart."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from terracausal._foundation.errors import OverlapWarning
 from terracausal.effects import average_effect, bootstrap_effect, regression_adjustment
 from terracausal.nuisance import Scores
 from terracausal.study import Study
@@ -33,6 +36,16 @@ def noisy(study, rng):
     )  # fmt: skip
 
 
+def test_refits_do_not_repeat_the_warning(study):
+    def warning(study, rng):
+        warnings.warn("poor", OverlapWarning, stacklevel=2)
+        return difference(study, rng)
+
+    with pytest.warns(OverlapWarning) as told:
+        bootstrap_effect(study, warning, n_draws=3, n_seeds=2, random_state=0)
+    assert len(told) == 1
+
+
 def test_total_is_the_cluster_bootstrap(study):
     found = bootstrap_effect(study, difference, n_draws=150, n_seeds=2, random_state=0)
     frame = study.frame
@@ -46,6 +59,7 @@ def test_total_is_the_cluster_bootstrap(study):
     assert found.seed_sd[0] == 0
     assert found.sampling_sd[0] == found.std_error[0]
     assert found.value[0] == plain.value[0]
+    assert f"assumes     {plain.assumptions[0]}" in found.summary()
 
 
 def test_two_sources_of_noise(study):

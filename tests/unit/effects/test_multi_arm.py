@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from terracausal._foundation.errors import RoleError
+from terracausal._foundation.errors import OverlapWarning, RoleError
 from terracausal.effects import average_effect
 from terracausal.effects.multi_arm import multi_arm_effects
 from terracausal.nuisance import cross_fit, doubly_robust_scores
@@ -24,7 +24,6 @@ def table(rng):
     return pd.DataFrame({"y": y, "arm": np.array(["none", "cash", "food"])[arm], "x": x})
 
 
-@pytest.mark.filterwarnings("ignore::terracausal._foundation.errors.OverlapWarning")
 def test_effects_of_three_arms(table):
     found = multi_arm_effects(
         table, treatment="arm", reference="none", outcome="y", covariates=["x"],
@@ -38,6 +37,18 @@ def test_effects_of_three_arms(table):
     # the arms share a reference, so their effects are correlated
     assert found.covariance[0, 1] > 0
     assert found.notes[0] == f"{(table['arm'] == 'none').sum()} units in arm 'none'"
+
+
+def test_the_warning_names_the_arm(table):
+    # and offers nothing that several arms do not have, such as trim
+    chance = 1 / (1 + np.exp(-2 * table["x"] + 3))
+    rare = np.where(np.random.default_rng(0).random(N) < chance, "food", "none")
+    table = table.assign(arm=np.where(table["arm"] == "cash", "cash", rare))
+    with pytest.warns(OverlapWarning, match=r"of an arm of 'arm': 'food' \(\d+\.\d%, least 0\.0"):
+        multi_arm_effects(
+            table, treatment="arm", reference="none", outcome="y", covariates=["x"],
+            learners=LEARNERS, random_state=0,
+        )  # fmt: skip
 
 
 def test_two_arms_are_the_usual_effect(table):

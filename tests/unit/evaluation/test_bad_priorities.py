@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from terracausal._foundation.errors import AlignmentError, RoleError
+from terracausal.effects.origin import EffectOrigin, with_origin
 from terracausal.evaluation import (
     best_linear_projection,
     calibration_test,
@@ -101,6 +102,18 @@ def test_what_all_functions_refuse(units, name):
         call(Scores.from_dataframe(table.assign(cluster=0)), x)
     with pytest.raises(RoleError, match="it is 3 for all 60 units"):
         call(Scores.from_dataframe(table.assign(outcome=3.0)), x)
+    with pytest.raises(TypeError, match=r"Expected Scores.*; got a DataFrame"):
+        call(table, x)
+
+
+def test_a_priority_without_a_record_is_taken_on_trust(units):
+    table, x = units
+    scores = Scores.from_dataframe(table)
+    made = with_origin(x, EffectOrigin("learner", folds=pd.Series(np.arange(60) % 3, x.index)))
+    for call in (rank_weighted_effect, policy_value, lambda *both: grouped_effects(*both, 2)):
+        assert "taken on trust" not in call(scores, made).summary()
+        # as a column of a table, pandas forgets where it comes from
+        assert "taken on trust" in call(scores, pd.DataFrame({"c": made})["c"]).summary()
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,18 @@ def test_rules_and_predictions_of_the_tree_agree(table, scores):
         learned.predict(elsewhere.rename(columns={"x": "z"}))
 
 
+def test_questions_that_change_nothing_are_not_told(table, scores):
+    everybody = learn_policy(scores, table[["x"]], depth=2, cost=-99.0, random_state=0)
+    assert everybody.rules() == ["treat everybody"]
+    nobody = learn_policy(scores, table[["x"]], depth=2, cost=99.0, random_state=0)
+    assert nobody.rules() == ["do not treat anybody"]
+    # what cannot be tested has no p-value: treating all less treating all
+    assert "nan" not in everybody.summary()
+    deep = learn_policy(scores, table[["x"]], depth=4, min_leaf_units=5, random_state=0)
+    for line in deep.rules():
+        assert line.count("≤") <= 1 >= line.count(">")
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from terracausal._foundation.errors import (
     OverlapWarning,
     RoleError,
 )
+from terracausal.effects import average_effect
 from terracausal.nuisance import Nuisances, Scores, cross_fit, doubly_robust_scores
 
 QUALITY = pd.DataFrame(columns=["nuisance", "metric", "value", "baseline"])
@@ -84,6 +85,14 @@ def test_clip_is_counted(study, extreme):
     assert scores.table["propensity"].max() == 0.95
     assert scores.population == "all units"
     assert "8 propensities were clipped" in scores.summary()
+
+
+def test_dropped_units_are_told_by_every_estimate(table, make_study):
+    table.loc[table.index[[3, 4]], "y"] = np.nan
+    study = make_study(table)
+    scores = doubly_robust_scores(study, cross_fit(study, random_state=0))
+    assert scores.notes[0].startswith("2 units (1.7%) without an outcome were dropped: ")
+    assert scores.notes[0] in average_effect(scores).summary()
 
 
 def test_trim_changes_the_population(study, extreme):

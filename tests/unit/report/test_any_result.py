@@ -248,7 +248,13 @@ def test_doses_and_single_units():
     curve = tc.dose_response(table, treatment="fertiliser", outcome="y", random_state=0)
     told = state(curve)
     assert told.sentence.startswith("A unit more of fertiliser raises the outcome")
-    assert describe_result(curve)[1].pictures
+    section = describe_result(curve)[1]
+    assert section.pictures
+    # a curve is shown from end to end, in few digits, and with what it assumes
+    ends = [section.table.rows[k][0] for k in (0, -1)]
+    assert ends == [cell_text(curve.doses[0]), cell_text(curve.doses[-1])]
+    assert section.note == "The table shows 12 of 50 rows."
+    assert section.limits[0] == "No unmeasured confounding given the features"
     units = pd.DataFrame({"cate": [0.5], "ci_low": [-1.5], "ci_high": [2.5]})
     single = ConformalIntervals(units, 0.9, (2.0,), (40,), True, "DRLearner()")
     assert "reach 2 to either side, and 0% of them" in state(single).sentence

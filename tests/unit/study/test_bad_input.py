@@ -33,8 +33,9 @@ def test_treatment_date_is_a_date_or_a_column(table, make_study):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([0, 1, 2], r"found 3 values: 0, 1, 2"),
-        ([1, 2], r"found 2 values: 1, 2"),
+        ([0, 1, 2], r"found 3 values: 0, 1, 2. Use multi_arm_effects"),
+        ([1, 2], r"found 2 values: 1, 2. Code the control as 0"),
+        (np.arange(30) / 7, r"found 30 values: .*Use dose_response"),
         (["0", "1"], r"found 2 values: '0', '1'"),
         ([0.0, 0.5, 1.0], "found 3 values"),
     ],

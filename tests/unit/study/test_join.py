@@ -74,6 +74,11 @@ def test_missing_sites_are_named_and_counted(study, embeddings):
         study.join(embeddings.drop(index=[4, 7]))
 
 
+def test_embeddings_of_other_keys_show_both(study, embeddings):
+    with pytest.raises(AlignmentError, match="none of these sites; theirs are 'v0', 'v1'"):
+        study.join(embeddings.set_axis([f"v{key}" for key in embeddings.index]))
+
+
 def test_missing_sites_can_be_dropped_and_are_counted(study, embeddings):
     joined = study.join(embeddings.drop(index=[4, 7]), missing="drop")
     assert joined.n_units == 54

@@ -18,6 +18,7 @@ def test_missing_outcomes_are_dropped_and_counted(table, make_study):
     assert study.n_units == 58
     assert "u31" not in study.units
     assert r"2 units (3.3%) without an outcome were dropped" in study.describe()
+    assert "dropped: 1 of 30 treated, 1 of 30 control" in study.describe()
 
 
 def test_describe_states_arms_sites_and_inference(table, make_study):
@@ -40,6 +41,8 @@ def test_missing_categories_are_a_level(table, make_study):
     columns = make_study(table, covariates=["district"]).features("outcome")
     assert columns["district=missing"].sum() == 1
     assert columns.loc["u03", "district=missing"] == 1
+    study = make_study(table, covariates=["district"])
+    assert "district: 1 missing values taken as a level of their own" in study.describe()
 
 
 def test_missing_numbers_become_the_median_and_a_flag(table, make_study):

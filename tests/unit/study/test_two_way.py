@@ -113,6 +113,8 @@ def test_on_demand(estimate, labels):
 def test_without_a_second_cluster(estimate, labels):
     with pytest.raises(ValueError, match=r"needs the second cluster .* none was given"):
         estimate.with_std_error("two_way")
+    with pytest.raises(TypeError, match=r"a Series indexed by unit.* got a ndarray"):
+        estimate.with_std_error("two_way", by=labels[1].to_numpy())
     with pytest.raises(AlignmentError, match=r"`by` .* 1 are missing \(59\)"):
         estimate.with_std_error("two_way", by=labels[1].iloc[:-1])
     with pytest.raises(AlignmentError, match=r"second cluster; 2 of 60 have none: 0, 1"):

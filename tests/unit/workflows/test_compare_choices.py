@@ -410,6 +410,10 @@ def test_declaration_and_result_are_told(study):
     found = compare_choices(study, make_choices(), random_state=0)
     assert "no winner" in found.summary() or "winner:" in found.summary()
     assert "<table" in found._repr_html_()
+    # scores of a study that is no trial adjust for no image
+    known = study.propensity is not None
+    assert ("stated propensity" if known else "for no image") in found.assumptions[0]
+    assert found.assumptions[0] in found.summary()
     assert isinstance(make_choices(), Choices)
     assert found.plot().get_ylabel() == "RATE ratio, mean over seeds"
     assert len(found.seconds) == len(found.to_dataframe())

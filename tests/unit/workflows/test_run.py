@@ -246,6 +246,11 @@ def test_chips_from_rasters(folder, tmp_path):
     changed = edit(folder, 'coords = ["lon", "lat"]\n', "")
     result = call("run", changed, "--check")
     assert result.exit_code == 0, result.output
+    sites.rename(columns={"site": "village"}).to_csv(folder / "sites.csv", index=False)
+    result = call("run", changed, "--check")
+    assert "no column 'site'; the table has 'village', 'lon', 'lat'" in " ".join(
+        result.output.split()
+    )
 
 
 def test_a_known_dataset_with_other_roles(tmp_path, data_root):
