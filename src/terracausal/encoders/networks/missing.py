@@ -135,7 +135,8 @@ def mean_and_max(x: Tensor, seen: Tensor | None) -> Tensor:
     [[2.0, 3.0]]
     """
     if seen is None:
-        return torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+        mean = x.sum(dim=(2, 3)) / (x.shape[2] * x.shape[3])
+        return torch.cat([mean, x.amax(dim=(2, 3))], dim=1)
     gap = seen == 0
     count = seen.sum(dim=(2, 3))
     mean = x.masked_fill(gap, 0.0).sum(dim=(2, 3)) / count.clamp_min(1.0)
