@@ -200,6 +200,12 @@ def compare_learners(
     it is ``mean((y - effect w)^2)``, whose differences between learners are differences of their
     squared distance from the conditional effect, weighted by ``e (1 - e)``, plus noise.
 
+    Standard errors are for these learners as they were fitted, and are not widened as those of
+    out-of-fold rankings are (see `rank_weighted_effect`): what a learner of the other folds adds to
+    the variance is small beside the noise of the losses. For `RLearner` on 60 sites of 5, the error
+    of the gain had 1.15 (no heterogeneity) and 1.07 (strong) times its standard error in 50 draws
+    each, where a missing root of 2 would show as 1.41.
+
     Examples
     --------
     >>> import terracausal as tc

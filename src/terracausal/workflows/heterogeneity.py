@@ -103,8 +103,9 @@ def analyze_heterogeneity(
     rank-weighted effects; Chernozhukov et al. (2025), Econometrica 93(4), for groups. A part that
     cannot be had (a group with one arm, too few clusters for the permutations) is left out, and
     `notes` say why. Several tests are made: the test by permutation asks the one question whether
-    there is anything at all. With several repeats, rankings are tested one by one and the median
-    is taken; maps and tables show the mean effect.
+    there is anything at all. With several repeats, rankings, groups and rules are evaluated one by
+    one and the median is taken; the simple rule learns from, and the test by permutation looks at,
+    the mean of the scores; maps and tables show the mean effect.
 
     Examples
     --------
