@@ -358,6 +358,8 @@ def test_an_outcome_of_one_value(learner, table):
     study = study_of(table.assign(y=3.0))
     with pytest.raises(RoleError, match=r"'y' must vary.* it is 3 for all 240 units"):
         clone(learner).fit(study)
+    with pytest.raises(RoleError, match=r"'y' must vary.* it is 3 for all 240 units"):
+        clone(learner).cross_predict(study)
 
 
 @every_learner

@@ -143,6 +143,7 @@ class EffectLearner(BaseEstimator):
             raise TypeError(
                 f"{type(self).__name__} reads {'chips: give chips=' if reads else 'no chips'}."
             )
+        check_outcome_varies(study)
         given = () if chips is None else (chips,)
         seed, runs = getattr(self, "random_state", None), []
         for part in repeated_folds(study, folds, n_repeats, seed):
@@ -178,6 +179,24 @@ def _fit_predict(
 ) -> Floats:
     fitted = clone(learner).fit(study.subset(train), *given)
     return np.asarray(fitted.predict(study.table.loc[test], *given))
+
+
+def check_effect_learner(name: str, learner: Any) -> None:
+    """Refuse what is no effect learner, such as a regressor or a class.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in the message.
+    learner : object
+    """
+    if isinstance(learner, EffectLearner):
+        return
+    found = f"the class {learner.__name__}" if isinstance(learner, type) else type(learner).__name__
+    raise TypeError(
+        f"{name} must be an effect learner, such as DRLearner() or CausalForest(); got {found}. A "
+        "regressor goes inside: DRLearner(effect_learner=…)."
+    )
 
 
 def check_outcome_varies(study: Study) -> None:

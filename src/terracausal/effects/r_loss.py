@@ -14,7 +14,7 @@ from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.cross_prediction import fold_masks
-from terracausal.effects.learner import EffectLearner, check_outcome_varies
+from terracausal.effects.learner import EffectLearner, check_effect_learner, check_outcome_varies
 from terracausal.effects.r_learner import residuals
 from terracausal.nuisance import cross_fit
 from terracausal.nuisance.fitting import seeded
@@ -261,11 +261,7 @@ def check_candidates(candidates: Mapping[str, EffectLearner]) -> None:
             f"{'none' if isinstance(candidates, Mapping) else type(candidates).__name__}."
         )
     for name, candidate in candidates.items():
-        if not isinstance(candidate, EffectLearner):
-            raise TypeError(
-                f"The candidate {name!r} must be an effect learner, such as RLearner(); got "
-                f"{getattr(candidate, '__name__', type(candidate).__name__)}."
-            )
+        check_effect_learner(f"The candidate {name!r}", candidate)
     if CONSTANT in candidates:
         raise RoleError(f"The name {CONSTANT!r} is taken by the reference. Rename the candidate.")
 

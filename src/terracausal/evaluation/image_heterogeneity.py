@@ -13,6 +13,7 @@ from terracausal._foundation.checks import check_choice, check_count
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
+from terracausal.effects.learner import check_outcome_varies as check_study_varies
 from terracausal.evaluation.exchange import Exchange, exchange_groups
 from terracausal.evaluation.kept_draws import KeptDraws, fingerprint
 from terracausal.evaluation.priorities import check_outcome_varies
@@ -135,8 +136,8 @@ class ImageHeterogeneityTest(TabularResult):
         ]
         if self.strata is None:
             lines.append(
-                "  strata      none: images were exchanged between any places; where regions differ "
-                "in both images and outcomes, name these as `strata` of the study"
+                "  strata      none: images were exchanged between any places; where regions "
+                "differ in both images and outcomes, name these as `strata` of the study"
             )
         else:
             lines.append(f"  strata      images were exchanged inside {self.strata!r} only")
@@ -262,6 +263,7 @@ def image_heterogeneity_test(
     rng = random_generator(random_state)
     fold_rng, draw_rng, score_rng = rng.spawn(3)
     given = scores is not None
+    check_study_varies(study)
     if scores is None:
         scores = _scores_without_images(study, score_rng)
     check_outcome_varies(scores)

@@ -302,6 +302,14 @@ def test_bad_studies(rng):
         image_heterogeneity_test(plain, tc.Scores.from_dataframe(other * 0 + 2))
 
 
+def test_one_outcome_is_refused_before_anything_is_fitted(rng, monkeypatch):
+    table, embeddings = make_units(rng)
+    study = make_study(table.assign(y=2.0), embeddings)
+    monkeypatch.setattr("terracausal.evaluation.image_heterogeneity.repeat_cross_fit", None)
+    with pytest.raises(RoleError, match="it is 2 for all 180 units"):
+        image_heterogeneity_test(study, n_permutations=19)
+
+
 def test_bad_options(study):
     with pytest.raises(TypeError, match="DRLearner learns from a study, not from scores"):
         image_heterogeneity_test(study, learner=tc.DRLearner())
