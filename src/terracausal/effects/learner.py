@@ -75,7 +75,7 @@ class EffectLearner(BaseEstimator):
                 features, frozenset(study.embedding_columns), self.n_components
             )
         reduced = self._reduced(features)
-        others = features.columns.difference(study.embedding_columns)
+        others = features.columns.difference(list(study.embedding_columns))
         self.bounds_ = ColumnBounds.learn(reduced, reduced.columns.difference(others))
         self._fit_features(ordered, reduced)
         self.schema_ = ordered.schema

@@ -79,7 +79,8 @@ def regression_adjustment(
     given = adjustment_of(study, "outcome", target, n_components, "regression_adjustment")
     mass = given.v * given.h
     centred = given.x - np.average(given.x, axis=0, weights=mass)
-    values, influences, notes = [], [], []
+    values, influences = [], []
+    notes: list[str] = []
     for arm, word in ((0, "control"), (1, "treated")):
         own = (given.w == arm) & (given.v > 0)
         _check_rank(centred[own], given.names, word)

@@ -170,7 +170,7 @@ class ColumnBounds:
         -------
         pandas.DataFrame of shape (n_rows, n_features)
         """
-        at = features.columns.get_indexer(list(self.columns))
+        at = features.columns.get_indexer(pd.Index(self.columns))
         there = at >= 0
         if not there.any():
             return features
