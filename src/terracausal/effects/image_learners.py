@@ -173,6 +173,11 @@ class ImageEffectLearner(EffectLearner):
             check_choice("use", self.use, ("all", "embeddings", "covariates"))
         if not isinstance(self.nuisances, ImageNuisanceLearner):
             check_choice("nuisances", self.nuisances, ("image", "table"))
+        if self.training is not None and not hasattr(self.training, "held_out_share"):
+            raise TypeError(
+                "`training` must be a TrainingSettings, or None for what is advised; got "
+                f"{self.training!r}."
+            )
         if self.training is not None and self.training.held_out_share == 0:
             raise ValueError(
                 "Networks of effects stop by, and are calibrated on, held-out sites, but "

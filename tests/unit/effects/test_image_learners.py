@@ -170,6 +170,8 @@ def test_bad_input(study, table, chips):
         make(n_networks=0).fit(study, chips)
     with pytest.raises(ValueError, match="'image', 'table'; got 'forest'"):
         make(nuisances="forest").fit(study, chips)
+    with pytest.raises(TypeError, match=r"`training` must be a TrainingSettings.*got 5"):
+        make(training=5).fit(study, chips)
     with pytest.raises(ValueError, match="`held_out_share` of the training is 0"):
         make(training=replace(QUICK, held_out_share=0)).fit(study, chips)
     fitted = make().fit(study, chips)
