@@ -358,6 +358,8 @@ def test_an_outcome_of_one_value(learner, table):
     study = study_of(table.assign(y=3.0))
     with pytest.raises(RoleError, match=r"'y' must vary.* it is 3 for all 240 units"):
         clone(learner).fit(study)
+    with pytest.raises(RoleError, match=r"'y' must vary.* it is 3 for all 240 units"):
+        clone(learner).cross_predict(study)
 
 
 @every_learner
@@ -427,8 +429,32 @@ def test_components_of_embeddings(learner, table, rng):
     assert np.isfinite(reduced.predict(study)).all()
     with pytest.raises(RoleError, match=r"the study has none"):
         clone(learner).set_params(n_components=3).fit(study_of(table))
-    with pytest.raises(RoleError, match=r"got 240 for 240 units"):
-        clone(learner).set_params(n_components=240).fit(study)
+    # three units share each of 80 embeddings
+    with pytest.raises(RoleError, match=r"got 80 for 80 sites in the study. Use at most 79"):
+        clone(learner).set_params(n_components=80).fit(study)
+
+
+@pytest.mark.parametrize(
+    ("learner", "n_components"),
+    [(x, n) for name, x in LEARNERS.items() for n in (None, 1) if n is None or name in REDUCING],
+)
+def test_an_image_unlike_all_others_gets_the_effect_of_the_outermost(
+    learner, n_components, table, rng
+):
+    embeddings = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "b"])
+    study = study_of(table).join(embeddings, "modifier")
+    fitted = clone(learner)
+    if n_components is not None:
+        fitted.set_params(n_components=n_components)
+    fitted.fit(study)
+    rows = study.table.iloc[[0, 0, 0]].set_axis(["far", "farther", "inside"], axis=0)
+    rows.loc["far", ["a", "b"]] = 1e3 * (embeddings.max() + 1)
+    rows.loc["farther", ["a", "b"]] = 1e6 * (embeddings.max() + 1)
+    found = fitted.predict(rows)
+    assert found["far"] == pytest.approx(found["farther"], abs=1e-9)
+    if n_components is None:
+        rows.loc["far", ["a", "b"]] = embeddings.max()
+        assert fitted.predict(rows)["far"] == pytest.approx(found["farther"], abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,15 @@ def check_positive(name: str, value: float) -> float:
 
 
 def check_finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Return `values` as float64 if all of them are finite."""
-    array = np.asarray(values, dtype=np.float64)
+    """Return `values` as float64 if all of them are finite numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        found = np.asarray(values, dtype=object).ravel()
+        raise ValueError(
+            f"`{name}` must hold numbers; got {list_some(pd.unique(found), 3)} "
+            f"({type(found[0]).__name__}). Code categories as numbers first."
+        ) from error
     bad = int((~np.isfinite(array)).sum())
     if bad:
         raise ValueError(

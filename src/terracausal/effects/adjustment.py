@@ -59,7 +59,7 @@ def adjustment_of(
     ordered = study.canonical()
     features = ordered.features(task)
     if n_components is not None:
-        check_components(n_components, len(study.embedding_columns), study.n_units)
+        check_components(n_components, study)
         everyone = np.ones(study.n_units, dtype=bool)
         features = reduce_columns(features, study.embedding_columns, n_components, everyone)
     if features.shape[1] == 0:

@@ -13,7 +13,7 @@ from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.cross_prediction import fold_masks
-from terracausal.effects.learner import EffectLearner
+from terracausal.effects.learner import EffectLearner, check_effect_learner, check_outcome_varies
 from terracausal.effects.origin import ORIGIN, EffectOrigin
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Folds, Study
@@ -175,8 +175,10 @@ def conformal_intervals(
     >>> found.table.columns.tolist()
     ['cate', 'ci_low', 'ci_high']
     """
+    check_effect_learner("`learner`", learner)
     check_fraction("level", level)
     check_count("n_folds", n_folds, minimum=3 if table is None else 2)
+    check_outcome_varies(study)
     rng = random_generator(random_state)
     folds = study.folds(n_folds, random_state=rng)
     _check_calibration(study, folds, level)

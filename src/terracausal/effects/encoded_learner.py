@@ -11,7 +11,7 @@ from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.cross_prediction import fold_masks
-from terracausal.effects.learner import EffectLearner, check_outcome_varies
+from terracausal.effects.learner import EffectLearner, check_effect_learner, check_outcome_varies
 from terracausal.effects.origin import EffectOrigin, with_origin
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.nuisance.fitting import seeded
@@ -102,6 +102,7 @@ class EncodedLearner(EffectLearner):
         EncodedLearner
         """
         check_choice("target", self.target, ("score", "outcome"))
+        check_effect_learner("`learner`", self.learner)
         check_outcome_varies(study)
         if study.sites is None:
             raise RoleError(

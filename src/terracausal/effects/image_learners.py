@@ -17,6 +17,7 @@ from terracausal.effects.learner import EffectLearner, check_outcome_varies
 from terracausal.effects.origin import EffectOrigin, with_origin
 from terracausal.effects.r_learner import residuals
 from terracausal.nuisance import ImageNuisanceLearner, Nuisances, cross_fit, doubly_robust_scores
+from terracausal.nuisance.components import ColumnBounds
 from terracausal.nuisance.image_learner import sites_of, with_images
 from terracausal.study import Study
 from terracausal.study.features import EffectFeatures
@@ -103,6 +104,7 @@ class ImageEffectLearner(EffectLearner):
         beside = pd.DataFrame(index=ordered.units)
         if self.use is not None:
             beside = ordered.features("effect", use=self.use)
+        self.bounds_ = ColumnBounds.learn(beside, ordered.embedding_columns)
         self.schema_, self.site_, self.bands_ = ordered.schema, ordered.roles.site, chips.bands
         self.networks_ = tuple(
             train_effect(self, ordered, chips, beside, (target, factor), draw_seed(rng))
@@ -159,7 +161,7 @@ class ImageEffectLearner(EffectLearner):
         sites = sites_of(rows, self.site_, chips)
         beside = pd.DataFrame(index=rows.index)
         if self.use is not None:
-            beside = self.schema_.encode(rows, "effect", use=self.use)
+            beside = self.bounds_.transform(self.schema_.encode(rows, "effect", use=self.use))
         found = [predict_effect(self, part, chips, sites, beside) for part in self.networks_]
         return pd.DataFrame(dict(enumerate(found)), index=rows.index)
 
@@ -171,6 +173,11 @@ class ImageEffectLearner(EffectLearner):
             check_choice("use", self.use, ("all", "embeddings", "covariates"))
         if not isinstance(self.nuisances, ImageNuisanceLearner):
             check_choice("nuisances", self.nuisances, ("image", "table"))
+        if self.training is not None and not hasattr(self.training, "held_out_share"):
+            raise TypeError(
+                "`training` must be a TrainingSettings, or None for what is advised; got "
+                f"{self.training!r}."
+            )
         if self.training is not None and self.training.held_out_share == 0:
             raise ValueError(
                 "Networks of effects stop by, and are calibrated on, held-out sites, but "

@@ -16,7 +16,7 @@ from terracausal._foundation.checks import check_choice
 from terracausal._foundation.errors import RoleError
 from terracausal.effects.cross_prediction import predict_folds, repeated_folds
 from terracausal.effects.origin import EffectOrigin, with_origin, with_repeats
-from terracausal.nuisance.components import ColumnComponents, check_components
+from terracausal.nuisance.components import ColumnBounds, ColumnComponents, check_components
 from terracausal.study import Folds, Study
 from terracausal.study.features import EffectFeatures
 
@@ -70,11 +70,14 @@ class EffectLearner(BaseEstimator):
             )
         self.components_ = None
         if self.n_components is not None:
-            check_components(self.n_components, len(study.embedding_columns), study.n_units)
+            check_components(self.n_components, study)
             self.components_ = ColumnComponents.learn(
                 features, frozenset(study.embedding_columns), self.n_components
             )
-        self._fit_features(ordered, self._reduced(features))
+        reduced = self._reduced(features)
+        others = features.columns.difference(list(study.embedding_columns))
+        self.bounds_ = ColumnBounds.learn(reduced, reduced.columns.difference(others))
+        self._fit_features(ordered, reduced)
         self.schema_ = ordered.schema
         self.feature_names_ = list(features.columns)
         self.units_ = ordered.units
@@ -86,7 +89,9 @@ class EffectLearner(BaseEstimator):
         Parameters
         ----------
         table : pandas.DataFrame of shape (n_rows, any), or Study
-            With the covariates and embedding columns of the study, by name.
+            With the covariates and embedding columns of the study, by name. As in `cross_fit`,
+            embeddings (or their components) outside the range of the fitted units are moved to its
+            ends: nothing is known of an image unlike all others.
 
         Returns
         -------
@@ -138,6 +143,7 @@ class EffectLearner(BaseEstimator):
             raise TypeError(
                 f"{type(self).__name__} reads {'chips: give chips=' if reads else 'no chips'}."
             )
+        check_outcome_varies(study)
         given = () if chips is None else (chips,)
         seed, runs = getattr(self, "random_state", None), []
         for part in repeated_folds(study, folds, n_repeats, seed):
@@ -152,7 +158,9 @@ class EffectLearner(BaseEstimator):
         """Return the features of any rows as the learner saw them when it was fitted."""
         check_is_fitted(self, "feature_names_")
         rows = table.table if isinstance(table, Study) else table
-        return self._reduced(self.schema_.encode(rows, "effect", use=self.use))
+        return self.bounds_.transform(
+            self._reduced(self.schema_.encode(rows, "effect", use=self.use))
+        )
 
     def _reduced(self, features: pd.DataFrame) -> pd.DataFrame:
         return features if self.components_ is None else self.components_.transform(features)
@@ -171,6 +179,24 @@ def _fit_predict(
 ) -> Floats:
     fitted = clone(learner).fit(study.subset(train), *given)
     return np.asarray(fitted.predict(study.table.loc[test], *given))
+
+
+def check_effect_learner(name: str, learner: Any) -> None:
+    """Refuse what is no effect learner, such as a regressor or a class.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in the message.
+    learner : object
+    """
+    if isinstance(learner, EffectLearner):
+        return
+    found = f"the class {learner.__name__}" if isinstance(learner, type) else type(learner).__name__
+    raise TypeError(
+        f"{name} must be an effect learner, such as DRLearner() or CausalForest(); got {found}. A "
+        "regressor goes inside: DRLearner(effect_learner=…)."
+    )
 
 
 def check_outcome_varies(study: Study) -> None:

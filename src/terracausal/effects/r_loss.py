@@ -14,7 +14,7 @@ from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects.cross_prediction import fold_masks
-from terracausal.effects.learner import EffectLearner, check_outcome_varies
+from terracausal.effects.learner import EffectLearner, check_effect_learner, check_outcome_varies
 from terracausal.effects.r_learner import residuals
 from terracausal.nuisance import cross_fit
 from terracausal.nuisance.fitting import seeded
@@ -200,6 +200,12 @@ def compare_learners(
     it is ``mean((y - effect w)^2)``, whose differences between learners are differences of their
     squared distance from the conditional effect, weighted by ``e (1 - e)``, plus noise.
 
+    Standard errors are for these learners as they were fitted, and are not widened as those of
+    out-of-fold rankings are (see `rank_weighted_effect`): what a learner of the other folds adds to
+    the variance is small beside the noise of the losses. For `RLearner` on 60 sites of 5, the error
+    of the gain had 1.15 (no heterogeneity) and 1.07 (strong) times its standard error in 50 draws
+    each, where a missing root of 2 would show as 1.41.
+
     Examples
     --------
     >>> import terracausal as tc
@@ -255,11 +261,7 @@ def check_candidates(candidates: Mapping[str, EffectLearner]) -> None:
             f"{'none' if isinstance(candidates, Mapping) else type(candidates).__name__}."
         )
     for name, candidate in candidates.items():
-        if not isinstance(candidate, EffectLearner):
-            raise TypeError(
-                f"The candidate {name!r} must be an effect learner, such as RLearner(); got "
-                f"{getattr(candidate, '__name__', type(candidate).__name__)}."
-            )
+        check_effect_learner(f"The candidate {name!r}", candidate)
     if CONSTANT in candidates:
         raise RoleError(f"The name {CONSTANT!r} is taken by the reference. Rename the candidate.")
 

@@ -12,6 +12,7 @@ from terracausal.study import Estimate, Study
 
 Floats = NDArray[np.floating[Any]]
 Correction = Literal["hc1", "hc2", "hc3"]
+_TOLD = 0.2
 
 
 def regression_adjustment(
@@ -51,10 +52,16 @@ def regression_adjustment(
     Raises
     ------
     OverlapError
-        Columns do not vary, or are too many, in one arm, such as a stratum with one arm.
+        Columns do not vary, or are too many, in one arm, such as a stratum with one arm; or the
+        mean of a column over the target population lies outside its range in an arm.
 
     Notes
     -----
+    The mean that a regression predicts for an arm is a weighted sum of the arm's outcomes. Where
+    these weights are negative it extrapolates: no average of the arm's units looks like the target
+    population. The notes of the estimate tell when their negative part is a fifth or more
+    (Chattopadhyay & Zubizarreta (2023), Biometrika 110(3), doi:10.1093/biomet/asac058).
+
     Lin (2013), Annals of Applied Statistics 7(1), doi:10.1214/12-AOAS583. MacKinnon & White (1985),
     Journal of Econometrics 29(3), doi:10.1016/0304-4076(85)90158-7, for the corrections.
 
@@ -73,11 +80,14 @@ def regression_adjustment(
     mass = given.v * given.h
     centred = given.x - np.average(given.x, axis=0, weights=mass)
     values, influences = [], []
+    notes: list[str] = []
     for arm, word in ((0, "control"), (1, "treated")):
         own = (given.w == arm) & (given.v > 0)
         _check_rank(centred[own], given.names, word)
+        _check_range(centred[own], given.names, word)
         design = np.column_stack([np.ones(own.sum()), centred[own]])
-        coef, moved = arm_regression(design, given.y[own], given.v[own], correction)
+        coef, moved, counted = arm_regression(design, given.y[own], given.v[own], correction)
+        notes += extrapolation_notes(counted, word)
         influence = np.zeros(len(given.y))
         influence[own] = moved * len(given.y)
         if population == "super":
@@ -95,13 +105,15 @@ def regression_adjustment(
         f"regression in each arm on {centred.shape[1]} columns (Lin), {correction.upper()}",
         None,
         ("treatment was randomised, or outcomes are linear in the columns", "no interference"),
-        (),
+        tuple(notes),
         n_parameters,
     )
 
 
-def arm_regression(design: Floats, y: Floats, v: Floats, correction: str) -> tuple[Floats, Floats]:
-    """Return coefficients, and what each unit adds to the intercept.
+def arm_regression(
+    design: Floats, y: Floats, v: Floats, correction: str
+) -> tuple[Floats, Floats, Floats]:
+    """Return coefficients, what each unit adds to the intercept, and how much it counts there.
 
     Parameters
     ----------
@@ -116,6 +128,8 @@ def arm_regression(design: Floats, y: Floats, v: Floats, correction: str) -> tup
     coef : ndarray of shape (k,)
     moved : ndarray of shape (n,)
         ``intercept - truth = sum(moved)`` to first order, residuals corrected.
+    counted : ndarray of shape (n,)
+        ``intercept = sum(counted * y)``, with the sum 1.
 
     Examples
     --------
@@ -131,7 +145,53 @@ def arm_regression(design: Floats, y: Floats, v: Floats, correction: str) -> tup
     residual = (y - design @ coef) / (1 - leverage) ** power
     # row of (X'VX)^-1 X'V that makes the intercept
     hat = (root * q) @ np.linalg.solve(r.T, np.eye(len(r))[0])
-    return coef, hat * residual
+    return coef, hat * residual, hat
+
+
+def extrapolation_notes(counted: Floats, word: str) -> tuple[str, ...]:
+    """Tell where the mean of an arm rests on negative weights for a fifth or more.
+
+    Parameters
+    ----------
+    counted : ndarray of shape (n_arm,)
+        How much the outcome of each unit counts in the mean, with the sum 1.
+    word : str
+        The arm.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> extrapolation_notes(np.array([1.5, -0.5]), "treated")[0][:39]
+    'the mean of the treated extrapolates: 5'
+    """
+    negative = -float(counted[counted < 0].sum())
+    if negative < _TOLD:
+        return ()
+    effective = 1 / float(np.sum(counted**2))
+    return (
+        f"the mean of the {word} extrapolates: {negative:.0%} of the weight on their outcomes is "
+        f"negative, and the {len(counted):,} units count as {effective:.1f}; the effect rests on "
+        "outcomes being linear there. Compare average_effect, whose overlap is checked",
+    )
+
+
+def _check_range(centred: Floats, names: tuple[str, ...], word: str) -> None:
+    """Refuse an arm whose columns do not reach the mean of the target population, which is 0."""
+    low, high = centred.min(axis=0), centred.max(axis=0)
+    beyond = np.flatnonzero((low > 1e-10) | (high < -1e-10))
+    if len(beyond):
+        found = [names[j] for j in beyond]
+        nearest = max(max(low[j], -high[j]) for j in beyond)
+        raise OverlapError(
+            f"The arms do not overlap: in {len(beyond)} of {len(names)} columns the mean of the "
+            f"target population lies outside what the {len(centred)} {word} units have "
+            f"({list_some(found)}; by up to {nearest:.2g} standard deviations), so their mean "
+            "would be extrapolated. Take the target 'treated' or 'control' that lies inside, or "
+            "leave out these columns or the units beyond."
+        )
 
 
 def _check_rank(centred: Floats, names: tuple[str, ...], word: str) -> None:

@@ -13,6 +13,7 @@ from terracausal._foundation.checks import check_choice, check_count
 from terracausal._foundation.errors import RoleError, list_some
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
+from terracausal.effects.learner import check_outcome_varies as check_study_varies
 from terracausal.evaluation.exchange import Exchange, exchange_groups
 from terracausal.evaluation.kept_draws import KeptDraws, fingerprint
 from terracausal.evaluation.priorities import check_outcome_varies
@@ -21,7 +22,7 @@ from terracausal.evaluation.site_statistics import (
     ridge_out_of_fold,
     standardise_columns,
 )
-from terracausal.nuisance import Scores, cross_fit, doubly_robust_scores
+from terracausal.nuisance import Scores, doubly_robust_scores, repeat_cross_fit
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Study
 from terracausal.study.result import TabularResult
@@ -60,6 +61,8 @@ class ImageHeterogeneityTest(TabularResult):
     n_fixed : int, default=0
         Clusters that are alone in their group and keep their images.
     assumptions : tuple of str, default=()
+    strata : str, default=None
+        Column of the study inside whose values images were exchanged; None where among all.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class ImageHeterogeneityTest(TabularResult):
     units_range: int = 0
     n_fixed: int = 0
     assumptions: tuple[str, ...] = ()
+    strata: str | None = None
 
     @property
     def n_permutations(self) -> int:
@@ -130,6 +134,13 @@ class ImageHeterogeneityTest(TabularResult):
             f"  permuted    images of {self.n_sites:,} sites among {self.n_clusters:,} clusters in "
             f"{self.n_groups} groups{similar}; {self.n_units:,} units",
         ]
+        if self.strata is None:
+            lines.append(
+                "  strata      none: images were exchanged between any places; where regions "
+                "differ in both images and outcomes, name these as `strata` of the study"
+            )
+        else:
+            lines.append(f"  strata      images were exchanged inside {self.strata!r} only")
         if self.n_fixed:
             lines.append(f"  fixed       {self.n_fixed} clusters had nobody to exchange with")
         lines += [f"  assumes     {text}" for text in self.assumptions]
@@ -173,10 +184,12 @@ def image_heterogeneity_test(
     Parameters
     ----------
     study : Study
-        With embeddings joined by site.
+        With embeddings joined by site. Images are exchanged inside its `strata`, if it has any:
+        those of the design, or regions inside which places are alike
+        (``study.with_roles(strata="district")``).
     scores : Scores, default=None
-        From `doubly_robust_scores`; with repeats their mean is taken. None makes them with
-        `cross_fit` from the covariates alone, so that they do not depend on the images.
+        From `doubly_robust_scores`; with repeats their mean is taken. None makes them from the
+        covariates alone, so that they do not depend on the images: the mean of 3 cross-fits.
     learner : scikit-learn regressor, default=None
         Regresses the mean score of sites on embeddings, anew for each permutation and fold. None is
         a ridge regression whose penalty is chosen by the leave-one-out error.
@@ -250,6 +263,7 @@ def image_heterogeneity_test(
     rng = random_generator(random_state)
     fold_rng, draw_rng, score_rng = rng.spawn(3)
     given = scores is not None
+    check_study_varies(study)
     if scores is None:
         scores = _scores_without_images(study, score_rng)
     check_outcome_varies(scores)
@@ -280,6 +294,7 @@ def image_heterogeneity_test(
             else "scores were made without the images",
             *scores.assumptions,
         ),
+        study.roles.strata,
     )
 
 
@@ -319,7 +334,7 @@ def _scores_without_images(study: Study, rng: np.random.Generator) -> Scores:
             "doubly_robust_scores, or join with role='modifier' if treatment was randomised."
         )
     plain = Study(study.table, **study.roles.arguments())
-    return doubly_robust_scores(plain, cross_fit(plain, random_state=rng))
+    return doubly_robust_scores(plain, repeat_cross_fit(plain, _SPLITS, random_state=rng))
 
 
 def _sites_of(study: Study, scores: Scores) -> _Sites:

@@ -1,6 +1,7 @@
 """What a rule of treatment is worth, and rules that spend a budget."""
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ def _spend_in_folds(scores: Scores, found: Priority, budget: float) -> "pd.Serie
 
 def check_budget(budget: float) -> float:
     """Return `budget` if it is a share from 0 to 1."""
-    if not 0 <= budget <= 1:
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 <= budget <= 1:
         raise ValueError(f"`budget` must be a share from 0 to 1; got {budget!r}.")
     return float(budget)
 

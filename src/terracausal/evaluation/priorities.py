@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from terracausal._foundation.checks import (
     check_choice,
     check_finite,
-    check_same_index,
     check_unique,
 )
 from terracausal._foundation.errors import AlignmentError, LeakageError, RoleError, list_some
@@ -109,13 +108,13 @@ def read_priority(
             f"got {kind if isinstance(priority, pd.Series) else 'an array'}."
         )
     if not isinstance(priority, pd.Series):
-        values = check_finite(name, priority)
-        if values.shape != (scores.n_units,):
+        if np.shape(priority) != (scores.n_units,):
             raise AlignmentError(
                 f"`{name}` must have one number per unit, shape ({scores.n_units},); got "
-                f"{values.shape}. A Series indexed by unit is aligned by key."
+                f"{np.shape(priority) or type(priority).__name__}. A Series indexed by unit is "
+                "aligned by key."
             )
-        return Priority(values, None, 1.0, None)
+        return Priority(check_finite(name, priority), None, 1.0, None)
     values = check_finite(name, align(scores, priority, name))
     refuse_seen(scores, priority, name)
     if origin is not None and origin.out_of_bag and not out_of_bag:
@@ -177,7 +176,13 @@ def align_units(units: pd.Index, values: Any, name: str) -> Any:
     """Return the rows of a Series or table for `units`; it may have more of them."""
     check_unique(f"The index of `{name}` (the unit keys)", values.index)
     # trimming leaves fewer units in the scores than there were
-    check_same_index(name, values.index.intersection(units), units)
+    absent = units.difference(values.index)
+    if len(absent):
+        raise AlignmentError(
+            f"`{name}` must have a row for each of the {len(units)} units; {len(absent)} are "
+            f"missing ({list_some(absent)}). Its {len(values)} keys are such as "
+            f"{list_some(values.index, 3)}. Index it by unit, as the study is."
+        )
     return values.loc[units]
 
 

@@ -129,6 +129,8 @@ class PriorityComparison(TabularResult):
             )
         clusters = f"{self.n_clusters:,} clusters" if self.n_clusters else "independent units"
         lines.append(f"  std. error  same half-samples of {clusters}; {self.n_units:,} units")
+        flat = [name for name, e in zip(self.terms[:2], self.std_error, strict=False) if e == 0]
+        lines += [f"  careful     {name!r} is constant, so it ranks nobody" for name in flat]
         if max(self.widened) > 1:
             lines.append("  widened     out-of-fold priorities, whose folds trained each other")
         return "\n".join(lines)

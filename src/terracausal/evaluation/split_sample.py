@@ -20,6 +20,8 @@ from terracausal._foundation.randomness import (
     random_generator,
 )
 from terracausal.effects import DRLearner, EffectLearner
+from terracausal.effects.learner import check_effect_learner
+from terracausal.effects.learner import check_outcome_varies as check_study_varies
 from terracausal.effects.least_squares import regression_estimate
 from terracausal.evaluation.group_comparison import check_columns_vary, difference_of_means
 from terracausal.evaluation.group_estimates import (
@@ -305,10 +307,12 @@ def split_sample_inference(
             f"`n_splits` must be even, since each halving gives two splits; got {n_splits}."
         )
     learner = DRLearner() if learner is None else learner
-    if not isinstance(learner, EffectLearner):
-        raise TypeError(
-            "`learner` must be an effect learner such as DRLearner() or CausalForest(); got "
-            f"{type(learner).__name__}. A regressor goes inside: DRLearner(effect_learner=…)."
+    check_effect_learner("`learner`", learner)
+    check_study_varies(study)
+    if n_groups > study.n_units // 2:
+        raise RoleError(
+            f"There must not be more groups than units in a half; got {n_groups} groups for "
+            f"{study.n_units // 2} units. Use fewer groups."
         )
     n_clusters = study.n_clusters or study.n_units
     if n_clusters < 4:

@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 
 from terracausal._foundation.checks import check_count
 from terracausal._foundation.errors import RoleError
+from terracausal.study import Study
 
 Floats = NDArray[np.floating[Any]]
 
@@ -113,13 +114,76 @@ def reduce_columns(
     return ColumnComponents.learn(features.loc[train], columns, n_components).transform(features)
 
 
+@dataclass(frozen=True)
+class ColumnBounds:
+    """The range of some columns over the rows that it was learned from; others are moved into it.
+
+    An image unlike all others has embeddings far outside, and a linear learner would extrapolate to
+    it: one unit then decides an average, or stands alone at the top of a ranking.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        The columns that are bounded.
+    lowest, highest : ndarray of shape (n_columns,)
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"age": [1.0, 2], "a": [0.0, 1]})
+    >>> new = pd.DataFrame({"age": [99.0], "a": [99.0]})
+    >>> ColumnBounds.learn(table, ["a"]).transform(new).iloc[0].tolist()
+    [99.0, 1.0]
+    """
+
+    columns: tuple[str, ...]
+    lowest: Floats = field(repr=False)
+    highest: Floats = field(repr=False)
+
+    @classmethod
+    def learn(cls, features: pd.DataFrame, columns: Collection[str]) -> "ColumnBounds":
+        """Learn the range of the columns that are there.
+
+        Parameters
+        ----------
+        features : pandas.DataFrame of shape (n_units, n_features)
+        columns : collection of str
+            The columns to bound; others stay as they are.
+
+        Returns
+        -------
+        ColumnBounds
+        """
+        own = [name for name in features.columns if name in columns]
+        inside = features[own].to_numpy(dtype=np.float64)
+        if not own:
+            return cls((), np.zeros(0), np.zeros(0))
+        return cls(tuple(own), inside.min(axis=0), inside.max(axis=0))
+
+    def transform(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Return the table with the columns, where it has them, moved into their range.
+
+        Parameters
+        ----------
+        features : pandas.DataFrame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_rows, n_features)
+        """
+        at = features.columns.get_indexer(pd.Index(self.columns))
+        there = at >= 0
+        if not there.any():
+            return features
+        values = features.to_numpy(dtype=np.float64, copy=True)
+        own = at[there]
+        values[:, own] = np.clip(values[:, own], self.lowest[there], self.highest[there])
+        return pd.DataFrame(values, index=features.index, columns=features.columns)
+
+
 def bound_columns(
     features: pd.DataFrame, columns: Collection[str], train: NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """Move columns of the other rows into the range of the training rows.
-
-    An image unlike all others has embeddings far outside them, and a linear learner would
-    extrapolate to it: one unit then decides an average.
+    """Move columns of the other rows into the range of the training rows; see `ColumnBounds`.
 
     Parameters
     ----------
@@ -139,34 +203,35 @@ def bound_columns(
     >>> bound_columns(table, ["a"], np.array([True, True, False])).iloc[2].tolist()
     [99.0, 1.0]
     """
-    own = features.columns.isin(list(columns))
-    if not own.any():
-        return features
-    values = features.to_numpy(dtype=np.float64, copy=True)
-    inside = values[train][:, own]
-    values[:, own] = np.clip(values[:, own], inside.min(axis=0), inside.max(axis=0))
-    return pd.DataFrame(values, index=features.index, columns=features.columns)
+    return ColumnBounds.learn(features.loc[train], columns).transform(features)
 
 
-def check_components(n_components: int, n_columns: int, n_train: int) -> None:
-    """Refuse a number of components that the embeddings or the training units cannot give.
+def check_components(
+    n_components: int, study: Study, train: NDArray[np.bool_] | None = None
+) -> None:
+    """Refuse a number of components that the embeddings or the training sites cannot give.
+
+    Units of a site share its embedding, so that the number of sites bounds what can be told apart.
 
     Parameters
     ----------
     n_components : int
-    n_columns : int
-        Joined embedding columns.
-    n_train : int
-        Training units of the smallest fold.
+    study : Study
+    train : ndarray of bool of shape (n_units,), default=None
+        Training units of the smallest fold; None is all units.
     """
     check_count("n_components", n_components)
-    if n_columns == 0:
+    if not study.embedding_columns:
         raise RoleError(
             "`n_components` reduces joined embeddings; the study has none. Join them, or leave "
             "n_components out."
         )
+    rows = np.ones(study.n_units, dtype=np.bool_) if train is None else train
+    n_train = int(rows.sum() if study.sites is None else study.sites[rows].nunique())
+    what = "units" if study.sites is None else "sites"
     if n_components >= n_train:
+        where = "the study" if train is None else "a training part"
         raise RoleError(
-            f"`n_components` must be below the number of training units; got {n_components} for "
-            f"{n_train} units in the smallest fold."
+            f"`n_components` must be below the number of training {what}; got {n_components} for "
+            f"{n_train} {what} in {where}. Use at most {max(n_train - 1, 0)}, or more sites."
         )

@@ -156,8 +156,8 @@ def cross_fit(
         folds = study.folds(random_state=rng)
     ordered, splits = fold_rows(study, folds)
     if n_components is not None:
-        n_train = min(int(train.sum()) for train, _ in splits)
-        check_components(n_components, len(study.embedding_columns), n_train)
+        for train, _ in splits:
+            check_components(n_components, ordered, train)
     work = _Work.of(ordered, propensity_learner, outcome_learner, n_components)
     tasks = list(zip(range(folds.n_folds), splits, rng.spawn(folds.n_folds), strict=True))
     run = Parallel(n_jobs=n_jobs, return_as="generator")(

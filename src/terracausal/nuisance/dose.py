@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import SplineTransformer
 
 from terracausal._foundation.progress import track
-from terracausal.nuisance.components import check_components, reduce_columns
+from terracausal.nuisance.components import bound_columns, check_components, reduce_columns
 from terracausal.nuisance.conditional_density import ResidualDensity, fit_density
 from terracausal.nuisance.cross_fitting import fold_rows
 from terracausal.nuisance.defaults import outcome_learner_of
@@ -75,14 +75,14 @@ class _DoseWork:
     is_linear: bool
 
     def reduced(self, train: NDArray[np.bool_]) -> dict[str, pd.DataFrame]:
-        """Return the features, with embeddings reduced to components of the training rows."""
-        if self.n_components is None:
-            return self.features
-        names = frozenset(self.study.embedding_columns)
-        return {
-            task: reduce_columns(table, names, self.n_components, train)
-            for task, table in self.features.items()
-        }
+        """Return the features, with embeddings reduced to, and bounded by, the training rows."""
+        names, features = frozenset(self.study.embedding_columns), {}
+        for task, table in self.features.items():
+            others = table.columns.difference(list(names))
+            if self.n_components is not None:
+                table = reduce_columns(table, names, self.n_components, train)
+            features[task] = bound_columns(table, table.columns.difference(others), train)
+        return features
 
 
 def cross_fit_dose(
@@ -122,8 +122,8 @@ def cross_fit_dose(
     work = _work_of(study, dose, outcome_learner, dose_learner, n_components)
     _, splits = fold_rows(study, folds)
     if n_components is not None:
-        n_train = min(int(train.sum()) for train, _ in splits)
-        check_components(n_components, len(study.embedding_columns), n_train)
+        for train, _ in splits:
+            check_components(n_components, study, train)
     found: dict[str, Floats] = {}
     for fold, (train, test) in enumerate(track(splits, "cross-fitting the dose", len(splits))):
         features, (of_dose, of_outcome) = work.reduced(train), rng.spawn(2)

@@ -22,6 +22,7 @@ from terracausal.encoders.networks.targets import UnitTargets
 from terracausal.encoders.networks.training import train_network
 from terracausal.encoders.random_networks import band_moments
 from terracausal.imagery import Chips
+from terracausal.nuisance.components import ColumnBounds
 from terracausal.nuisance.image_tasks import TASKS, TaskLoss, TaskNetwork, TrainedTasks, clever
 from terracausal.nuisance.learners import fit_calibration
 from terracausal.study import Study
@@ -66,6 +67,7 @@ def train_tasks(
     learner.outcome_moments_ = outcome_moments(study)
     covariates = study.features("outcome")
     mean, scale = covariates.mean(), covariates.std(ddof=0)
+    learner.bounds_ = ColumnBounds.learn(covariates, study.embedding_columns)
     learner.covariate_moments_ = mean, scale.where(scale > 1e-12 * mean.abs().clip(1), 1.0)
     targets = _targets(learner, study, covariates)
     used = chips.select(targets.sites)
@@ -201,7 +203,8 @@ def heads(
         Known, for the targeting step of a network without a head for it.
     """
     mean, scale = learner.covariate_moments_
-    covariates = (learner.schema_.encode(rows, "outcome") - mean) / scale
+    covariates = learner.bounds_.transform(learner.schema_.encode(rows, "outcome"))
+    covariates = (covariates - mean) / scale
     found = part.linear(vectors.to_numpy(), covariates.to_numpy())
     if part.step:
         e = propensity.to_numpy(dtype=np.float64)

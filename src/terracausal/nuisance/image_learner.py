@@ -262,7 +262,8 @@ class ImageNuisanceLearner(BaseEstimator):
                 found[list(part.tasks)] = predictions(self, part.tasks, linear)
                 continue
             for task in part.tasks:
-                features = pd.concat([vectors, self.schema_.encode(rows, _kind(task))], axis=1)
+                others = self.bounds_.transform(self.schema_.encode(rows, _kind(task)))
+                features = pd.concat([vectors, others], axis=1)
                 where = f"the last layer of the {task.replace('_', ' ')}"
                 found[task] = predict_numbers(self.learners_[task], features, where)
         return found

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import RandomState, draw_seed, random_generator
 from terracausal.effects import DRLearner, average_effect
+from terracausal.effects.learner import check_outcome_varies
 from terracausal.encoders.identity import chips_digest
 from terracausal.evaluation import (
     calibration_test,
@@ -24,6 +25,7 @@ from terracausal.evaluation import (
     split_sample_inference,
     treat_within_budget,
 )
+from terracausal.evaluation.policies import check_budget
 from terracausal.imagery import Chips
 from terracausal.nuisance import Scores
 from terracausal.study import Dependence, Study
@@ -103,8 +105,9 @@ def analyze_heterogeneity(
     rank-weighted effects; Chernozhukov et al. (2025), Econometrica 93(4), for groups. A part that
     cannot be had (a group with one arm, too few clusters for the permutations) is left out, and
     `notes` say why. Several tests are made: the test by permutation asks the one question whether
-    there is anything at all. With several repeats, rankings are tested one by one and the median
-    is taken; maps and tables show the mean effect.
+    there is anything at all. With several repeats, rankings, groups and rules are evaluated one by
+    one and the median is taken; the simple rule learns from, and the test by permutation looks at,
+    the mean of the scores; maps and tables show the mean effect.
 
     Examples
     --------
@@ -160,17 +163,6 @@ def reads_chips(learner: Any) -> bool:
     return "chips" in inspect.signature(learner.fit).parameters
 
 
-def check_budget(budget: float) -> None:
-    """Refuse a budget that is no share.
-
-    Parameters
-    ----------
-    budget : float
-    """
-    if isinstance(budget, bool) or not 0 <= budget <= 1:
-        raise ValueError(f"`budget` must be a share from 0 to 1; got {budget!r}.")
-
-
 def run_heterogeneity(
     plan: AnalysisPlan, learner: Any = None, budget: float = 0.3
 ) -> HeterogeneityAnalysis:
@@ -190,6 +182,12 @@ def run_heterogeneity(
     settings = plan.options
     if not isinstance(settings, HeterogeneityOptions):
         raise TypeError(f"The plan needs HeterogeneityOptions; it has {type(settings).__name__}.")
+    check_outcome_varies(plan.study)
+    if settings.n_groups > plan.study.n_units:
+        raise RoleError(
+            f"There must not be more groups than units; got n_groups={settings.n_groups} and "
+            f"{plan.study.n_units} units. Use fewer groups."
+        )
     learner = DRLearner() if learner is None else learner
     if reads_chips(learner) and plan.source.chips is None:
         raise TypeError(f"{type(learner).__name__} reads chips; `chips` is a table of embeddings.")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from terracausal._foundation.errors import list_some
 from terracausal._foundation.randomness import draw_seed, random_generator
+from terracausal.evaluation.policies import check_budget
 from terracausal.imagery.shards import write_file
 from terracausal.report import Report
 from terracausal.study import Dependence
@@ -30,7 +31,7 @@ from terracausal.workflows.configured_choices import check_choices, run_choices
 from terracausal.workflows.configured_data import load_data
 from terracausal.workflows.configured_parts import build_encoder, build_learner
 from terracausal.workflows.confounding import run_confounding
-from terracausal.workflows.heterogeneity import check_budget, run_heterogeneity
+from terracausal.workflows.heterogeneity import run_heterogeneity
 from terracausal.workflows.options import FitOptions, HeterogeneityOptions
 from terracausal.workflows.planning import AnalysisPlan, plan_analysis
 from terracausal.workflows.steps import LOG

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 
 from terracausal._foundation.errors import LeakageError, RoleError
 from terracausal.effects import TLearner, conformal_intervals, origin_of
@@ -135,3 +136,10 @@ def test_levels_that_cannot_be_reached(study):
         conformal_intervals(TLearner("ridge"), study, n_folds=2)
     with pytest.raises(ValueError, match=r"`level` must .* got 90"):
         conformal_intervals(TLearner("ridge"), study, level=90)
+    for bad, found in (
+        (Ridge(), "got Ridge"),
+        (TLearner, "got the class TLearner"),
+        (5, "got int"),
+    ):
+        with pytest.raises(TypeError, match=f"`learner` must be an effect learner.* {found}"):
+            conformal_intervals(bad, study)

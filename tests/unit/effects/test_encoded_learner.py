@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import Ridge
 
 import terracausal as tc
 from terracausal._foundation.errors import LeakageError, RoleError
@@ -126,6 +127,8 @@ def test_new_sites(study, table, chips, rng):
         fitted.predict(rows.drop(columns="site"), new)
     with pytest.raises(RoleError, match=r"no `site` column"):
         learner.fit(Study(table, outcome="y", treatment="w"), chips)
+    with pytest.raises(TypeError, match=r"`learner` must be an effect learner.* got Ridge"):
+        EncodedLearner(Ridge(), Memory()).fit(study, chips)
     with pytest.raises(ValueError, match=r"`target` must be one of .* got 'effect'"):
         EncodedLearner(TLearner(), Memory(), "effect").fit(study, chips)
 

@@ -170,6 +170,8 @@ def test_bad_input(study, table, chips):
         make(n_networks=0).fit(study, chips)
     with pytest.raises(ValueError, match="'image', 'table'; got 'forest'"):
         make(nuisances="forest").fit(study, chips)
+    with pytest.raises(TypeError, match=r"`training` must be a TrainingSettings.*got 5"):
+        make(training=5).fit(study, chips)
     with pytest.raises(ValueError, match="`held_out_share` of the training is 0"):
         make(training=replace(QUICK, held_out_share=0)).fit(study, chips)
     fitted = make().fit(study, chips)
@@ -178,3 +180,13 @@ def test_bad_input(study, table, chips):
         fitted.predict(study, other)
     with pytest.raises(RoleError, match="lacks the site column 'site'"):
         fitted.predict(table.drop(columns="site"), chips)
+
+
+def test_embeddings_beside_the_image_do_not_extrapolate(study, chips, rng):
+    embeddings = pd.DataFrame({"a": rng.normal(size=N)})
+    joined = study.join(embeddings, role="both")
+    fitted = make(n_networks=1).fit(joined, chips)
+    rows = joined.table.iloc[[0, 0]].copy()
+    rows["a"] = [embeddings["a"].max(), 1e6]
+    found = fitted.predict(rows, chips)
+    assert found.iloc[0] == pytest.approx(found.iloc[1], abs=1e-9)

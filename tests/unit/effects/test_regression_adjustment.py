@@ -7,6 +7,7 @@ import statsmodels.api as sm
 
 from terracausal._foundation.errors import OverlapError, RoleError
 from terracausal.effects import average_effect, regression_adjustment
+from terracausal.effects.regression_adjustment import arm_regression
 from terracausal.nuisance import Scores
 from terracausal.study import Study
 
@@ -170,3 +171,31 @@ def test_missing_covariates_are_imputed_and_flagged(table):
 def test_unknown_options(table, option, value):
     with pytest.raises(ValueError, match=rf"'{value}'"):
         regression_adjustment(Study(table, **ROLES), **{option: value})
+
+
+def test_arms_that_do_not_reach_the_target_are_refused(table):
+    # half of the treated lie far beyond all controls, and so does the mean of all
+    far = (table["w"] == 1) & (np.arange(N) % 2 == 0)
+    apart = table.assign(x=table["x"] + np.where(far, 100.0, 0.0))
+    with pytest.raises(OverlapError, match=r"in 1 of 2 columns .* units have \('x'; by up to"):
+        regression_adjustment(Study(apart, **ROLES))
+
+
+def test_negative_weights_are_told(table):
+    # of the treated two reach the others
+    moved = np.where(table["w"] == 1, 4.0, 0.0)
+    moved[np.flatnonzero(table["w"] == 1)[:2]] = -4.0
+    far = table.assign(x=table["x"] + moved)
+    found = regression_adjustment(Study(far, **ROLES), "control")
+    assert any("the mean of the treated extrapolates" in note for note in found.notes)
+    assert "extrapolates" in found.summary()
+    assert regression_adjustment(Study(table, **ROLES)).notes == ()
+
+
+def test_weights_of_an_arm_make_its_mean(table):
+    own = table[table["w"] == 1]
+    design = np.column_stack([np.ones(len(own)), own[["x", "z"]]])
+    v, y = own["v"].to_numpy(), own["y"].to_numpy()
+    coef, _, counted = arm_regression(design, y, v, "hc2")
+    assert counted.sum() == pytest.approx(1)
+    assert (counted * y).sum() == pytest.approx(coef[0])

@@ -145,7 +145,7 @@ def test_candidates_that_cannot_be_used(table):
         ({}, r"by name.* got none"),
         ([TLearner()], r"by name.* got list"),
         ({"a": 3}, r"candidate 'a' must be an effect learner.* got int"),
-        ({"a": TLearner}, r"got TLearner"),
+        ({"a": TLearner}, r"got the class TLearner"),
     ):
         with pytest.raises(TypeError, match=message):
             compare_learners(study, bad)

@@ -16,6 +16,7 @@ from terracausal.evaluation import (
     policy_value,
     rank_weighted_effect,
     targeting_curve,
+    treat_within_budget,
 )
 from terracausal.nuisance import Scores
 
@@ -34,9 +35,20 @@ def scores(rng):
         (pd.Series(np.arange(60.0), index=range(5, 65)), AlignmentError, "5 are missing"),
         (pd.Series(np.arange(60.0)).mask(lambda s: s > 57), ValueError, "2 of 60 values"),
         (pd.DataFrame(np.ones((60, 2))), ValueError, "a table of 2 columns"),
+        (
+            pd.Series(["low", "high"] * 30),
+            ValueError,
+            r"must hold numbers; got 'low', 'high' \(str",
+        ),
+        (np.array(["low", "high"] * 30), ValueError, "must hold numbers; got 'low', 'high'"),
+        (None, AlignmentError, r"shape \(60,\); got NoneType"),
+        (pd.Series(np.arange(60.0)).add_prefix("u"), AlignmentError, r"60 keys are such as 'u0'"),
         (pd.Series(np.arange(61.0), index=[0, *range(60)]), ValueError, "once|unique|doubled"),
     ],
-    ids=["short", "table", "nan", "misaligned", "nan series", "frame", "doubled key"],
+    ids=[
+        *("short", "table", "nan", "misaligned", "nan series", "frame", "words", "array of words"),
+        *("nothing", "other keys", "doubled key"),
+    ],
 )
 def test_bad_priorities(scores, priority, error, message):
     with pytest.raises(error, match=message):
@@ -128,3 +140,9 @@ def test_constant_priorities_are_refused_where_they_say_nothing(units, name, mes
     table, x = units
     with pytest.raises(RoleError, match=message):
         FUNCTIONS[name](Scores.from_dataframe(table), 0 * x + 0.25)
+
+
+@pytest.mark.parametrize("budget", [-0.1, 1.1, np.nan, "a third", None, True])
+def test_budgets_that_are_no_share(scores, budget):
+    with pytest.raises(ValueError, match=f"`budget` must be a share from 0 to 1; got {budget!r}"):
+        treat_within_budget(scores, scores.score, budget)

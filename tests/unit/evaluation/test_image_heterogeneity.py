@@ -1,5 +1,6 @@
 """The permutation test of images: exchanges, statistics by brute force, resuming, refusals."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -239,6 +240,31 @@ def test_a_given_learner_is_refitted_and_a_stopped_run_goes_on(study, tmp_path):
         image_heterogeneity_test(study, saved=path, **{**settings, "random_state": 2})
 
 
+def test_strata_of_the_study_are_used_and_told(rng):
+    table, embeddings = make_units(rng)
+    table["district"] = table["site"] % 3
+    study = make_study(table, embeddings, strata="district")
+    settings = {"n_permutations": 19, "random_state": 0}
+    found = image_heterogeneity_test(study, **settings)
+    assert found.n_groups == 3
+    assert "exchanged inside 'district' only" in found.summary()
+    plain = image_heterogeneity_test(make_study(table, embeddings), **settings)
+    assert plain.n_groups == 1
+    assert "none: images were exchanged between any places" in plain.summary()
+
+
+def test_repeats_of_scores_are_averaged(study):
+    runs = [
+        tc.doubly_robust_scores(study, tc.cross_fit(study, random_state=seed)) for seed in (0, 1)
+    ]
+    both = replace(runs[0], repeats=(runs[1],))
+    mean = pd.DataFrame({"score": (runs[0].score + runs[1].score) / 2})
+    settings = {"n_permutations": 19, "random_state": 0}
+    one = image_heterogeneity_test(study, both, **settings)
+    other = image_heterogeneity_test(study, tc.Scores.from_dataframe(mean), **settings)
+    np.testing.assert_allclose(one.value, other.value)
+
+
 def test_learners_with_seeds_are_seeded(study):
     forest = RandomForestRegressor(n_estimators=3)
     runs = [
@@ -274,6 +300,14 @@ def test_bad_studies(rng):
         image_heterogeneity_test(plain, tc.Scores.from_dataframe(other))
     with pytest.raises(RoleError, match="it is 2 for all 180 units"):
         image_heterogeneity_test(plain, tc.Scores.from_dataframe(other * 0 + 2))
+
+
+def test_one_outcome_is_refused_before_anything_is_fitted(rng, monkeypatch):
+    table, embeddings = make_units(rng)
+    study = make_study(table.assign(y=2.0), embeddings)
+    monkeypatch.setattr("terracausal.evaluation.image_heterogeneity.repeat_cross_fit", None)
+    with pytest.raises(RoleError, match="it is 2 for all 180 units"):
+        image_heterogeneity_test(study, n_permutations=19)
 
 
 def test_bad_options(study):

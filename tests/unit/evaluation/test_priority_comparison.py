@@ -80,6 +80,15 @@ def test_curve_is_that_of_the_rank_weighted_effect_with_a_wider_band(table, scor
     assert curve.iloc[-1]["band_high"] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_constant_priority_is_told(table, rng):
+    scores = Scores.from_dataframe(table)
+    flat = pd.Series(1.0, index=table.index)
+    found = compare_priorities(scores, rng.normal(size=len(table)), flat, names=("a", "b"))
+    assert found.value[1] == found.std_error[1] == 0
+    assert "careful     'b' is constant, so it ranks nobody" in found.summary()
+    assert "'a' is constant" not in found.summary()
+
+
 def test_repeats_give_medians(table, rng):
     runs = [
         Scores.from_dataframe(table.assign(score=table["score"] + rng.normal(size=N_UNITS)))

@@ -174,3 +174,9 @@ def test_refusals(study, scores):
         split_sample_inference(study, GivenColumn(), study.table[["z"]].iloc[:100])
     with pytest.raises(RoleError, match=r"groups .* of 60 have no (treated|control) unit"):
         split_sample_inference(study, GivenColumn(), scores=scores, n_splits=2, n_groups=60)
+    n_half = study.n_units // 2
+    with pytest.raises(RoleError, match=f"got 5000 groups for {n_half} units"):
+        split_sample_inference(study, GivenColumn(), n_splits=2, n_groups=5000)
+    flat = tc.Study(study.table.assign(y=1.0), **study.roles.arguments())
+    with pytest.raises(RoleError, match=f"it is 1 for all {study.n_units} units"):
+        split_sample_inference(flat, GivenColumn(), n_splits=2)

@@ -111,7 +111,7 @@ def test_components_enter_the_learners(study, embeddings):
 def test_components_that_cannot_be_had(study, embeddings):
     with pytest.raises(RoleError, match=r"`n_components` reduces joined embeddings; .* none"):
         cross_fit(study, n_components=2)
-    with pytest.raises(RoleError, match=r"got 500 for \d+ units in the smallest fold"):
+    with pytest.raises(RoleError, match=r"got 500 for \d+ sites in a training part"):
         cross_fit(study.join(embeddings), n_components=500)
     with pytest.raises(ValueError, match=r"`n_components` must be .* got 0"):
         cross_fit(study.join(embeddings), n_components=0)

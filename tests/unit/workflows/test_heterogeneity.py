@@ -204,6 +204,8 @@ def test_finished_steps_are_not_done_again(data, tmp_path, monkeypatch):
         ({"learner": Ridge()}, TypeError, "cross_predict.*got Ridge"),
         ({"role": "confounder"}, ValueError, "got 'confounder'"),
         ({"n_folds": 500}, RoleError, "clusters for 500 folds"),
+        ({"n_groups": 5000}, RoleError, r"more groups than units; got n_groups=5000 and \d+ units"),
+        ({"budget": None}, ValueError, "`budget` must be a share from 0 to 1; got None"),
         ({"n_splits": -2}, ValueError, "`n_splits` must be an integer of at least 0; got -2"),
     ],
 )
@@ -215,5 +217,9 @@ def test_bad_arguments_are_refused_before_training(data, monkeypatch, change, er
     monkeypatch.setattr(tc.BandStatisticsEncoder, "fit", refuse)
     with pytest.raises(error, match=told):
         run(data.study, data.chips, **change)
+    outcome = data.study.roles.outcome
+    flat = tc.Study(data.study.table.assign(**{outcome: 1.0}), **data.study.roles.arguments())
+    with pytest.raises(RoleError, match=rf"must vary.* it is 1 for all {flat.n_units} units"):
+        run(flat, data.chips)
     with pytest.raises(AlignmentError, match="1 sites with 5 units have none"):
         run(data.study, data.chips.select(data.chips.keys[1:]))

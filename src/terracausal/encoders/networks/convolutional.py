@@ -12,7 +12,7 @@ from terracausal.encoders.networks.missing import (
     PartialConvolution,
     halve,
     mean_and_max,
-    split_missing,
+    seen_of,
 )
 
 
@@ -67,11 +67,12 @@ class ConvNetwork(nn.Module):
         Tensor of shape (b, n_features)
             NaN for an image with too little to see.
         """
-        x, seen = self.first(*split_missing(images))
+        x, seen = self.first(*seen_of(images))
         for number, stage in enumerate(self.stages):
             if number > 0:
                 x, seen = halve(x, seen)
-                x = self.widen[number - 1](x) * seen
+                x = self.widen[number - 1](x)
+                x = x if seen is None else x * seen
             x, seen = stage(x, seen)
         return mean_and_max(x, seen)
 
@@ -82,8 +83,9 @@ class _Residual(nn.Module):
         self.scale = nn.Parameter(torch.ones(width))
         self.convolution = PartialConvolution(width, width)
 
-    def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor | None]:
         size = x.square().mean(dim=1, keepdim=True).add(1e-6).sqrt()
         normal = functional.gelu(x / size * self.scale[:, None, None])
         added, kept = self.convolution(normal, seen)
-        return (x + added) * kept, kept
+        total = x + added
+        return (total if kept is None else total * kept), kept

@@ -106,6 +106,17 @@ def test_a_complete_image_goes_through_ordinary_convolutions():
     assert seen.all()
 
 
+def test_a_complete_image_is_the_same_beside_one_with_gaps():
+    # without gaps nothing is counted, which must change no number
+    x = images(2)
+    beside = x.clone()
+    beside[1, :, 3:9, 2:7] = torch.nan
+    network = network_of("cnn")
+    one, two = network(x), network(beside)
+    torch.testing.assert_close(one[0], two[0], rtol=0, atol=0)
+    assert not torch.allclose(one[1], two[1])
+
+
 def test_partial_convolution_by_hand():
     layer = PartialConvolution(1, 1)
     with torch.no_grad():
