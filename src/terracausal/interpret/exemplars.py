@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from terracausal._foundation.checks import check_count, check_finite, check_unique
 from terracausal._foundation.errors import AlignmentError, list_some
 from terracausal.imagery import Chips
-from terracausal.interpret.site_images import find_twins, latest_image, site_places
+from terracausal.interpret.site_images import check_by_site, find_twins, latest_image, site_places
 from terracausal.study.geography import great_circle_m
 from terracausal.study.result import Result
 
@@ -124,6 +124,8 @@ def exemplars(
 
     Raises
     ------
+    TypeError
+        What is given is no table by site.
     AlignmentError
         No site with a value has a chip.
     ValueError
@@ -142,6 +144,7 @@ def exemplars(
     >>> exemplars(chance, data.chips, n_per_group=1).groups
     ('typical of component 1', 'component 1 least certain')
     """
+    check_by_site("values", values)
     check_count("n_per_group", n_per_group)
     if min_distance_m < 0 or not 0 <= min_contrast < 1:
         raise ValueError(

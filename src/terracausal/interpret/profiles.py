@@ -9,6 +9,7 @@ from scipy import stats
 
 from terracausal._foundation.checks import check_finite, check_same_index
 from terracausal._foundation.errors import RoleError, list_some
+from terracausal.interpret.site_images import check_by_site
 from terracausal.study.result import Result
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def component_profile(
 
     Raises
     ------
+    TypeError
+        What is given is no table by site.
     RoleError
         A component has no weight, or there is nothing to compare.
 
@@ -115,6 +118,8 @@ def component_profile(
     >>> component_profile(chance, ndvi).table["estimate"].round(3).tolist()
     [-0.2]
     """
+    check_by_site("memberships", memberships)
+    check_by_site("variables", variables)
     check_same_index("variables", variables.index, memberships.index)
     variables = variables.loc[memberships.index]
     p = memberships[[c for c in memberships.columns if not str(c).startswith("sd_")]]

@@ -10,6 +10,20 @@ from numpy.typing import NDArray
 from terracausal.imagery import Chips
 
 
+def check_by_site(name: str, given: Any) -> None:
+    """Refuse what is not a table by site, such as the mixture itself.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(given, pd.Series | pd.DataFrame):
+        raise TypeError(
+            f"`{name}` must be a table or Series of numbers by site, such as "
+            f"`mixture.memberships_`; got {type(given).__name__}."
+        )
+
+
 def latest_image(chips: Chips, site: Hashable) -> NDArray[np.float32]:
     """Return the last image of a site that has any pixel, shape (n_bands, height, width)."""
     stack = chips[site]

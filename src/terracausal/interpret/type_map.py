@@ -9,7 +9,7 @@ import pandas as pd
 from terracausal._foundation.checks import check_finite, check_unique
 from terracausal._foundation.errors import AlignmentError, RoleError, list_some
 from terracausal.imagery import Chips
-from terracausal.interpret.site_images import site_places
+from terracausal.interpret.site_images import check_by_site, site_places
 from terracausal.study import Study
 from terracausal.study.result import Result
 
@@ -111,6 +111,8 @@ def map_types(memberships: pd.DataFrame, places: Chips | Study) -> TypeMap:
 
     Raises
     ------
+    TypeError
+        What is given is no table by site.
     RoleError
         There are no probabilities, or the places have no coordinates.
     AlignmentError
@@ -132,6 +134,7 @@ def map_types(memberships: pd.DataFrame, places: Chips | Study) -> TypeMap:
     >>> map_types(chance, data.chips).n_sure
     8
     """
+    check_by_site("memberships", memberships)
     names = [c for c in memberships.columns if str(c).startswith(_PREFIX)]
     if not names:
         raise RoleError(

@@ -22,7 +22,8 @@ _MIN_UNITS = 5.0
 _MIN_SHARE = 0.02
 _ASSUMPTIONS = (
     "treatment is as good as random given covariates and image",
-    "the number of components is right, and the baseline is linear",
+    "the number of components is right, and the baseline is linear (or what networks found): types "
+    "that differ in their baselines in another way shift the effects",
 )
 
 
