@@ -71,7 +71,11 @@ def fit_posterior(
         halved = 0
         for _ in track(range(search.max_steps), "fitting the posterior"):
             optimizer.zero_grad()
-            loss = loss_of(program, guide, next(batches))
+            try:
+                loss = loss_of(program, guide, next(batches))
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                # the spread of the normal has run away
+                loss = torch.tensor(torch.inf)
             if not isfinite(loss.item()):
                 raise FloatingPointError(
                     f"The evidence lower bound is {-loss.item()} at step {len(elbo) + 1} with "

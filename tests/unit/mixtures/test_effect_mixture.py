@@ -363,7 +363,7 @@ def test_embeddings_of_another_encoder_are_refused(small):
         AlignmentError, match=r"differ in 'parameters' .*: \{'random_state': 1\}, not"
     ):
         mixture.predict_proba(told)
-    with pytest.raises(TypeError, match=r"fitted to embeddings .*; got str"):
+    with pytest.raises(TypeError, match=r"fitted to embeddings; .* by site, not str"):
         mixture.predict_proba("chips")
 
 
