@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from inspect import signature
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -16,19 +16,18 @@ from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.effects import EffectLearner, TLearner
 from terracausal.effects.cross_prediction import fold_masks
+from terracausal.effects.learner import check_effect_learner
 from terracausal.effects.least_squares import regression_estimate
 from terracausal.interpret.effect_groups import EffectGroups, group_by_center, group_by_tree
 from terracausal.mixtures.design import embeddings_of, sites_of, weights_of
 from terracausal.mixtures.labels import mean_agreement
 from terracausal.mixtures.networks import refuse_other_encoder, refuse_other_input
 from terracausal.mixtures.preparing import check_support
+from terracausal.mixtures.types_of_places import TypesOfPlaces
 from terracausal.nuisance import Nuisances, Scores, cross_fit, doubly_robust_scores
 from terracausal.nuisance.fitting import seeded
 from terracausal.study import Estimate, Study
 from terracausal.study.estimate import median_estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 Grouping = Literal["kmeans", "tree"]
@@ -49,7 +48,7 @@ class _Part(NamedTuple):
         return self.groups.memberships(effect, embeddings)
 
 
-class PostHocTypes(BaseEstimator):
+class PostHocTypes(TypesOfPlaces, BaseEstimator):
     """Types of places made of predicted effects: what a mixture is to be compared with.
 
     In each of several folds a learner of conditional effects is fitted to the other folds, predicts
@@ -236,23 +235,6 @@ class PostHocTypes(BaseEstimator):
             columns=[*self._columns("probability"), *self._columns("sd")],
         )
 
-    def predict(self, images: pd.DataFrame) -> "pd.Series[int]":
-        """Return the most probable type of sites, given their image alone.
-
-        Parameters
-        ----------
-        images : pandas.DataFrame of shape (n_sites, n_features)
-            As in `predict_proba`.
-
-        Returns
-        -------
-        pandas.Series of shape (n_sites,)
-            Numbers from 1, named component.
-        """
-        table = self.predict_proba(images)
-        chance = table.to_numpy()[:, : self.n_components]
-        return pd.Series(chance.argmax(axis=1) + 1, index=table.index, name="component")
-
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per component.
 
@@ -309,33 +291,8 @@ class PostHocTypes(BaseEstimator):
         lines += [f"  assumes     {text}" for text in effects.assumptions]
         return "\n".join(lines)
 
-    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
-        """Draw the component effects with their intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; None makes a new figure.
-        level : float, default=0.95
-            Coverage of the intervals.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from terracausal.plotting import plot_intervals
-
-        table = self.to_dataframe(level)
-        table["term"] = [f"{r.term} ({r.share:.0%})" for r in table.itertuples()]
-        return plot_intervals(table, ax=ax)
-
-    def __str__(self) -> str:
-        return self.summary() if hasattr(self, "parts_") else repr(self)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(str(self))}</pre>"
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "parts_")
 
     def _check_settings(self) -> None:
         check_choice("grouping", self.grouping, ("kmeans", "tree"))
@@ -421,10 +378,7 @@ def _covariate_rows(study: Study, learner: EffectLearner, rng: np.random.Generat
 
 
 def _check_learner(learner: EffectLearner) -> None:
-    if not isinstance(learner, EffectLearner):
-        raise TypeError(
-            f"`learner` must be a learner of effects, such as CausalForest(); got {learner!r}."
-        )
+    check_effect_learner("`learner`", learner)
     if "chips" in signature(learner.fit).parameters:
         raise RoleError(
             f"Types by predicted effect read embeddings; {type(learner).__name__} reads chips. "

@@ -30,13 +30,12 @@ from terracausal.mixtures.settings import (
     Noise,
     check_settings,
 )
+from terracausal.mixtures.types_of_places import TypesOfPlaces
 from terracausal.mixtures.wording import summarize
 from terracausal.nuisance import Nuisances, cross_fit
 from terracausal.study import Estimate, Study
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from terracausal.imagery import Chips
     from terracausal.mixtures.density import MixtureDensity
     from terracausal.mixtures.fitting import Mode
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 N_EFFECT_DRAWS = 200
 
 
-class EffectMixture(BaseEstimator):
+class EffectMixture(TypesOfPlaces, BaseEstimator):
     """Explain effects by a few latent types of places: the image-type effect cluster model.
 
     With the site s(i) of unit i, its reduced embedding x_s, covariates c_i and arm w_i::
@@ -322,23 +321,6 @@ class EffectMixture(BaseEstimator):
             columns=[f"{word}_{k}" for word in ("probability", "sd") for k in kinds],
         )
 
-    def predict(self, images: "pd.DataFrame | Chips") -> "pd.Series[int]":
-        """Return the most probable type of sites, given their image alone.
-
-        Parameters
-        ----------
-        images : pandas.DataFrame of shape (n_sites, n_features), or Chips
-            As in `predict_proba`.
-
-        Returns
-        -------
-        pandas.Series of shape (n_sites,)
-            Numbers from 1, named component.
-        """
-        table = self.predict_proba(images)
-        chance = table.to_numpy()[:, : self.n_components]
-        return pd.Series(chance.argmax(axis=1) + 1, index=table.index, name="component")
-
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per component.
 
@@ -374,33 +356,8 @@ class EffectMixture(BaseEstimator):
         check_is_fitted(self, "design_")
         return summarize(self, level)
 
-    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
-        """Draw the component effects with their intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; None makes a new figure.
-        level : float, default=0.95
-            Coverage of the intervals.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from terracausal.plotting import plot_intervals
-
-        table = self.to_dataframe(level)
-        table["term"] = [f"{r.term} ({r.share:.0%})" for r in table.itertuples()]
-        return plot_intervals(table, ax=ax)
-
-    def __str__(self) -> str:
-        return self.summary() if hasattr(self, "design_") else repr(self)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(str(self))}</pre>"
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "design_")
 
     @property
     def spec(self) -> MixtureSpec:

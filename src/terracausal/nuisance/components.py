@@ -180,30 +180,39 @@ class ColumnBounds:
         return pd.DataFrame(values, index=features.index, columns=features.columns)
 
 
-def bound_columns(
-    features: pd.DataFrame, columns: Collection[str], train: NDArray[np.bool_]
+def reduce_and_bound(
+    features: pd.DataFrame,
+    columns: Collection[str],
+    n_components: int | None,
+    train: NDArray[np.bool_],
 ) -> pd.DataFrame:
-    """Move columns of the other rows into the range of the training rows; see `ColumnBounds`.
+    """Return columns as nuisance learners see them: reduced to, and bounded by, training rows.
 
     Parameters
     ----------
     features : pandas.DataFrame of shape (n_units, n_features)
     columns : collection of str
-        The columns to bound; others stay as they are.
+        Those that images gave; others stay as they are.
+    n_components : int, default=None
+        Components that replace them; None keeps the columns.
     train : ndarray of bool of shape (n_units,)
-        Rows that set the range.
 
     Returns
     -------
-    pandas.DataFrame of shape (n_units, n_features)
+    pandas.DataFrame of shape (n_units, n_kept)
 
     Examples
     --------
     >>> table = pd.DataFrame({"age": [1.0, 2, 99], "a": [0.0, 1, 99]})
-    >>> bound_columns(table, ["a"], np.array([True, True, False])).iloc[2].tolist()
+    >>> train = np.array([True, True, False])
+    >>> reduce_and_bound(table, ["a"], None, train).iloc[2].tolist()
     [99.0, 1.0]
     """
-    return ColumnBounds.learn(features.loc[train], columns).transform(features)
+    others = [name for name in features.columns if name not in columns]
+    if n_components is not None:
+        features = reduce_columns(features, columns, n_components, train)
+    bounded = features.columns.difference(others)
+    return ColumnBounds.learn(features.loc[train], bounded).transform(features)
 
 
 def check_components(

@@ -13,7 +13,7 @@ from terracausal._foundation.checks import check_count, check_same_index
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import RandomState, random_generator
-from terracausal.nuisance.components import bound_columns, check_components, reduce_columns
+from terracausal.nuisance.components import check_components, reduce_and_bound
 from terracausal.nuisance.defaults import outcome_learner_of, propensity_learner_of
 from terracausal.nuisance.fitting import fit_learner, predict_numbers
 from terracausal.study import Folds, Study
@@ -340,12 +340,10 @@ class _Work:
 
     def reduced(self, train: NDArray[np.bool_]) -> "_Work":
         """Return the work with the embeddings reduced to, and bounded by, the training rows."""
-        features = {}
-        for task, table in self.features.items():
-            others = [name for name in table.columns if name not in self.embeddings]
-            if self.n_components is not None:
-                table = reduce_columns(table, self.embeddings, self.n_components, train)
-            features[task] = bound_columns(table, table.columns.difference(others), train)
+        features = {
+            task: reduce_and_bound(table, self.embeddings, self.n_components, train)
+            for task, table in self.features.items()
+        }
         return replace(self, features=features)
 
     def names(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import SplineTransformer
 
 from terracausal._foundation.progress import track
-from terracausal.nuisance.components import bound_columns, check_components, reduce_columns
+from terracausal.nuisance.components import check_components, reduce_and_bound
 from terracausal.nuisance.conditional_density import ResidualDensity, fit_density
 from terracausal.nuisance.cross_fitting import fold_rows
 from terracausal.nuisance.defaults import outcome_learner_of
@@ -76,13 +76,11 @@ class _DoseWork:
 
     def reduced(self, train: NDArray[np.bool_]) -> dict[str, pd.DataFrame]:
         """Return the features, with embeddings reduced to, and bounded by, the training rows."""
-        names, features = frozenset(self.study.embedding_columns), {}
-        for task, table in self.features.items():
-            others = table.columns.difference(list(names))
-            if self.n_components is not None:
-                table = reduce_columns(table, names, self.n_components, train)
-            features[task] = bound_columns(table, table.columns.difference(others), train)
-        return features
+        names = frozenset(self.study.embedding_columns)
+        return {
+            task: reduce_and_bound(table, names, self.n_components, train)
+            for task, table in self.features.items()
+        }
 
 
 def cross_fit_dose(
