@@ -157,6 +157,11 @@ class MixtureDensity:
         z = (parameters - self._location) / self._scale
         return normal(z).sum(dim=1) - self._scale.log().sum()
 
+    @property
+    def prior_precision(self) -> Tensor:
+        """Second derivatives of the negative log prior, of shape (n_parameters,)."""
+        return self._scale**-2
+
     def with_images(self, logits: Tensor, shift: Tensor) -> "MixtureDensity":
         """Return the density with what a network says of the sites.
 

@@ -157,7 +157,8 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
     linear in them, and that a site's type does not depend on its covariates. Values are posterior
     modes. Standard errors come from the weighted likelihood bootstrap: each cluster gets a random
     weight and the mode is found anew. They are the half-widths of the central 90 % of refits over
-    1.64, since in a weak mixture a few refits lose a component and run away. They count which
+    1.64, since in a weak mixture a few refits lose a component and run away, times
+    ``sqrt(n / (n - p))`` for n sites and the p parameters that these inform. They count which
     clusters were sampled, and hold where the likelihood is wrong, but take the number of
     components, the reduced embeddings and the neighbourhood of the best mode as given. Posterior
     SDs are those of the variational normal; they trust the likelihood. Labels are matched between

@@ -91,6 +91,7 @@ def answers_of(
     from terracausal.mixtures.fitting import component_answers, one_thread
     from terracausal.mixtures.uncertainty import (
         bootstrap_answers,
+        degrees_of_freedom_factor,
         match_covariance,
         refit_covariance,
         site_influence,
@@ -101,15 +102,17 @@ def answers_of(
     n_components = (len(value) - 1) // 2
     draws, done = None, 1.0
     with one_thread():
-        influence = _by_unit(site_influence(density, mode), study, table)
+        factor = degrees_of_freedom_factor(density, mode)
+        influence = np.sqrt(factor) * _by_unit(site_influence(density, mode), study, table)
         if n_bootstrap:
             draws, done = bootstrap_answers(density, mode, table.cluster, n_bootstrap, rng)
+    freed = f", times {np.sqrt(factor):.3f} for degrees of freedom"
     method = f"mixture of {n_components} effects by type of image, posterior mode"
     note = (
         f"standard errors from the central 90 % of {n_bootstrap} refits under random weights of "
-        "clusters; influence values are the first-order ones, scaled to these"
+        f"clusters{freed}; influence values are the first-order ones, scaled to these"
         if n_bootstrap
-        else "first-order (sandwich) standard errors"
+        else f"first-order (sandwich) standard errors{freed}"
     )
     terms = tuple(f"component {k + 1}" for k in range(n_components))
 
@@ -120,7 +123,7 @@ def answers_of(
         )  # fmt: skip
         if draws is None:
             return found
-        wanted = refit_covariance(draws[:, columns])
+        wanted = factor * refit_covariance(draws[:, columns])
         matched = match_covariance(found.influence, found.covariance, wanted)
         return replace(found, influence=matched)
 

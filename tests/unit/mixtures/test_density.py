@@ -31,6 +31,7 @@ from terracausal.mixtures.outcomes import FAMILIES, OutcomeScale
 from terracausal.mixtures.posterior import pyro_program
 from terracausal.mixtures.uncertainty import (
     bootstrap_answers,
+    degrees_of_freedom_factor,
     match_covariance,
     refit_covariance,
     site_influence,
@@ -422,3 +423,25 @@ def test_standard_errors_of_refits_ignore_a_runaway(rng):
     spoiled = refit_covariance(draws)
     # 20 of 4,000 draws move the 95 % quantile of a normal by about 0.005 / (2 * 0.103) = 0.024
     assert np.sqrt(spoiled[0, 0] / clean[0, 0]) == pytest.approx(1, abs=0.05)
+
+
+def test_standard_errors_of_few_normal_refits_are_unbiased(rng):
+    draws = rng.normal(size=(50, 2_000))
+    found = np.sqrt(np.diag(refit_covariance(draws)))
+    # the quantile method leaves 0.005 with 50 draws; numpy's default would leave -0.056
+    error = found.std() / np.sqrt(len(found))
+    assert found.mean() == pytest.approx(1, abs=0.01 + 4.5 * error)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e3])
+def test_degrees_of_freedom_count_what_the_sites_inform(rng, width):
+    table = make_table(rng, n_sites=40, n_units=400)
+    spec = MixtureSpec(1)
+    blocks = parameter_blocks(table, spec)
+    scaled = tuple(replace(b, scale=b.scale * width) for b in blocks)
+    density = MixtureDensity(table, scaled, "normal")
+    mode = find_mode(density, 1, rng)
+    # one type: its logits are told by the priors alone; tight priors leave nothing to tell
+    informed = sum(b.size for b in blocks if b.name != "membership") if width > 1 else 0
+    wanted = 40 / (40 - informed)
+    assert degrees_of_freedom_factor(density, mode) == pytest.approx(wanted, rel=1e-2)
