@@ -12,12 +12,15 @@ from harness import markdown, read_results
 
 def describe(setting: str, rows: pd.DataFrame) -> dict[str, str]:
     chosen = rows.loc[rows["estimator"] == "chosen"]
-    p_values = rows.loc[rows["estimator"] == "test", "estimate"]
+    test, images = (
+        rows.loc[rows["estimator"] == name, "estimate"] < 0.05 for name in ("test", "images")
+    )
     found = {"setting": setting, "replications": str(len(chosen))}
     for k in (1, 2, 3):
         found[f"K = {k}"] = f"{(chosen['estimate'] == k).mean():.3f}"
     found["right"] = f"{(chosen['estimate'] == chosen['truth']).mean():.3f}"
-    found["p < 0.05"] = f"{(p_values < 0.05).mean():.3f}"
+    found["types: p < 0.05"] = f"{test.mean():.3f}"
+    found["images: p < 0.05"] = f"{images.mean():.3f}"
     found["mean seconds"] = f"{chosen['seconds'].mean():.1f}"
     return found
 

@@ -14,15 +14,19 @@ def draw_world(
     units_per_site: int,
     effects: tuple[float, float],
     noise_sd: float = 1.0,
+    *,
+    told: bool = True,
 ) -> tuple[tc.Study, pd.DataFrame, np.ndarray, np.ndarray]:
     """Return a study, embeddings, types and their true probabilities.
 
     The type follows the first of four standard normal embedding columns, with logit 2 x; the second
     moves the baseline by 0.5, a covariate by 0.3, the site by a normal of SD 0.3, noise has
-    the SD that is given. Half of the units are treated, by a coin.
+    the SD that is given. Half of the units are treated, by a coin. Where embeddings do not tell the
+    types, a normal of its own takes the place of the first column.
     """
     x = rng.normal(size=(n_sites, N_FEATURES))
-    chance = 1 / (1 + np.exp(-2 * x[:, 0]))
+    driver = x[:, 0] if told else rng.normal(size=n_sites)
+    chance = 1 / (1 + np.exp(-2 * driver))
     kind = (rng.random(n_sites) < chance).astype(int)
     site = np.repeat(np.arange(n_sites), units_per_site)
     n_units = len(site)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _MOST = 6
+_CLEAR = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,8 @@ class ComponentChoice(TabularResult):
         One row per candidate: n_components, log_density (mean over sites), std_error, difference
         (to the best), difference_std_error, stability (mean adjusted Rand index between the folds'
         labellings of all sites by their image), gain and gain_std_error (over one component),
-        n_sites, n_clusters.
+        image_gain, image_gain_std_error and image_p_value (of types told by images over types whose
+        shares are the same at all sites; the p-value is one-sided), n_sites, n_clusters.
     p_value : float, default=None
         Of no heterogeneity: that no number of components above 1 predicts better than 1. One-sided
         t tests over clusters, Bonferroni over candidates; conservative, since without types the
@@ -94,11 +96,21 @@ class ComponentChoice(TabularResult):
             lines.append(
                 f"  test        p = {self.p_value:.3g} of no number above 1 predicting better"
             )
+        if not one:
+            lines.append(self._images())
         lines.append(
             "  rule        the smallest K within one std. error (of the difference) of the best; "
             f"{self.table['n_sites'].iloc[0]:,} sites"
         )
         return "\n".join(lines)
+
+    def _images(self) -> str:
+        r = self.table.set_index("n_components").loc[self.n_components]
+        told = f"{r['image_gain']:+.4f} per site (std. error {r['image_gain_std_error']:.4f}, "
+        words = f"  images      {told}p = {r['image_p_value']:.3g}) for telling the types"
+        if r["image_p_value"] < _CLEAR:
+            return words
+        return f"{words}: they may tell nothing, nor may exemplars and maps of these types"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw each candidate's distance to the best, with one standard error.
@@ -139,6 +151,10 @@ def choose_components(
     The log predictive density of a site averages over the normal approximation of the posterior at
     the mode of the training part. The smallest number is chosen whose mean density is within one
     standard error of the best; the error is that of the difference, over clusters.
+
+    Types can differ in their effects and still not be told by images. So each number above 1 is
+    also fitted with shares that are the same at all sites: what images gain over these is told in
+    the table, and for the chosen number in the summary.
 
     Parameters
     ----------
@@ -196,12 +212,14 @@ def choose_components(
     parts: dict[int, list[HeldOut]] = {k: [] for k in counts}
     for k, train, test in track(jobs, "choosing the number of components", len(jobs)):
         parts[k].append(search.held_out(k, train, test))
-    density = {
-        k: np.concatenate([part.log_density for part in found]) for k, found in parts.items()
-    }
+    density, blind = (
+        {k: np.concatenate([getattr(part, kind) for part in found]) for k, found in parts.items()}
+        for kind in ("log_density", "blind_log_density")
+    )
     labels = [label for part in parts[counts[0]] for label in part.clusters]
     stability = {k: _stability([part.types for part in found]) for k, found in parts.items()}
-    return _choice(density, pd.factorize(pd.Series(labels, dtype=object))[0], stability)
+    cluster = pd.factorize(pd.Series(labels, dtype=object))[0]
+    return _choice(density, blind, cluster, stability)
 
 
 def _stability(types: list[NDArray[np.intp]]) -> float:
@@ -211,15 +229,20 @@ def _stability(types: list[NDArray[np.intp]]) -> float:
 
 def _choice(
     density: dict[int, Floats],
+    blind: dict[int, Floats],
     cluster: NDArray[np.int64],
     stability: dict[int, float] | None = None,
 ) -> ComponentChoice:
     """Apply the rule to held-out log densities (n_sites,) by number of components."""
+    n_clusters = int(cluster.max()) + 1
     best = max(density, key=lambda k: float(density[k].mean()))
     rows = []
     for k, values in density.items():
         gap = values - density[best]
         gain = values - density.get(1, values)
+        seen = values - blind[k]
+        error = _error_of_mean(seen, cluster)
+        t = seen.mean() / error if error > 0 else np.nan
         rows.append(
             {
                 "n_components": k,
@@ -230,8 +253,11 @@ def _choice(
                 "stability": np.nan if stability is None else stability[k],
                 "gain": float(gain.mean()),
                 "gain_std_error": _error_of_mean(gain, cluster),
+                "image_gain": float(seen.mean()),
+                "image_gain_std_error": error,
+                "image_p_value": float(stats.t.sf(t, max(n_clusters - 1, 1))),
                 "n_sites": len(values),
-                "n_clusters": int(cluster.max()) + 1,
+                "n_clusters": n_clusters,
             }
         )
     table = pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import terracausal as tc
 from terracausal._foundation.errors import LeakageError
 from terracausal.mixtures import EffectMixture, choose_components
 from terracausal.mixtures.choosing import _choice
@@ -18,13 +19,16 @@ def test_the_rule_takes_the_smallest_within_one_error_of_the_best(rng):
     error = noise[::4].std() / np.sqrt(49)
     near = {1: base, 2: base + noise + 0.9 * error, 3: base - 1.0}
     far = {1: base, 2: base + noise + 1.1 * error, 3: base - 1.0}
-    assert _choice(near, cluster).n_components == 1
-    chosen = _choice(far, cluster)
+    assert _choice(near, near, cluster).n_components == 1
+    chosen = _choice(far, near, cluster)
     assert chosen.n_components == 2
     row = chosen.to_dataframe().set_index("n_components").loc[1]
     assert row["difference"] == pytest.approx(-1.1 * error)
     assert row["difference_std_error"] == pytest.approx(error)
     assert row["n_clusters"] == 50
+    # blind densities are lower by 0.2 errors for two components
+    row = chosen.to_dataframe().set_index("n_components").loc[2]
+    assert row["image_gain"] == pytest.approx(0.2 * error)
 
 
 def test_a_constant_effect_gives_one_component_and_two_types_give_two(two_types):
@@ -61,3 +65,28 @@ def test_what_cannot_be_chosen_from(two_types):
     folds.labels.iloc[0] = 1 - folds.labels.iloc[0]
     with pytest.raises(LeakageError, match=r"1 of 40 clusters are split"):
         choose_components(study, (1,), folds, mixture=QUICK)
+
+
+def test_images_that_tell_nothing_gain_nothing(two_types):
+    study, embeddings, _ = two_types(120, 6, effects=(0.0, 4.0), random_state=4)
+    settings = EffectMixture(n_dimensions=4, n_restarts=3, random_state=0)
+    folds = study.folds(3, random_state=0)
+    told = choose_components(study, (1, 2), folds, mixture=settings)
+    assert told.to_dataframe()["image_p_value"][1] < 1e-3
+    assert "may tell nothing" not in str(told)
+    # the same sites with each other's images: two types still, of which images know nothing
+    order = np.random.default_rng(0).permutation(len(embeddings))
+    exchanged = embeddings.iloc[order].set_axis(embeddings.index, axis=0)
+    bare = tc.Study(
+        study.table.drop(columns=list(study.embedding_columns)),
+        outcome="outcome",
+        treatment="treated",
+        site="site",
+        covariates=["age"],
+        propensity=0.5,
+    )
+    blind = bare.join(exchanged, role="modifier")
+    choice = choose_components(blind, (1, 2), folds, mixture=settings)
+    assert choice.n_components == 2
+    assert choice.to_dataframe()["image_p_value"][1] > 0.05
+    assert "they may tell nothing, nor may exemplars" in str(choice)
