@@ -62,8 +62,8 @@ class HeldOutSearch:
         site, logits = _predict(mixture, design, table, held, rng)
         without = site
         if n_components > 1:
-            tables = (replace(some, image=some.image[:, :1]) for some in (table, held))
-            without, _ = _predict(mixture, design, *tables, blind)
+            inside_blind, held_blind = (replace(t, image=t.image[:, :1]) for t in (table, held))
+            without, _ = _predict(mixture, design, inside_blind, held_blind, blind)
         own = unknown.canonical()
         clusters = own.sites if own.clusters is None else own.clusters
         first = np.unique(held.site, return_index=True)[1]
