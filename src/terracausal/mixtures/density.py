@@ -303,7 +303,10 @@ class MixtureDensity:
             if not prefix and "effect_slope" in self._names:
                 slope = self.part(parameters, "effect_slope")
                 effect = effect + torch.einsum("up,bkp->buk", self._modifier, slope)
-            found.append(baseline[:, :, None] + dose[None, :, None] * effect)
+            by_type = baseline[:, :, None]
+            if f"{prefix}baseline_shift" in self._names:
+                by_type = by_type + self.part(parameters, f"{prefix}baseline_shift")[:, None, :]
+            found.append(by_type + dose[None, :, None] * effect)
         return found
 
     def _noise(self, parameters: Tensor, arm: Tensor) -> Noise:

@@ -16,6 +16,7 @@ from terracausal.mixtures.preparing import prepare, site_features, train_on_imag
 from terracausal.mixtures.results import (
     MixtureAnswers,
     answers_of,
+    baseline_notes,
     convergence_notes,
     find_problems,
     tables_of,
@@ -24,12 +25,14 @@ from terracausal.mixtures.results import (
 from terracausal.mixtures.settings import (
     MIN_REFITS,
     Adjustment,
+    Baseline,
     Effect,
     Family,
     Guide,
     Noise,
     check_settings,
 )
+from terracausal.mixtures.type_baselines import baseline_p_value
 from terracausal.mixtures.types_of_places import TypesOfPlaces
 from terracausal.mixtures.wording import summarize
 from terracausal.nuisance import Nuisances, cross_fit
@@ -81,6 +84,11 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
         "orthogonal" replaces outcome and treatment by what is left after their cross-fitted
         predictions (the R-loss form), so that types take no part in the adjustment: for
         observational studies. Of "normal" and "student_t".
+    baseline : {"shared", "by_type"}, default="shared"
+        Whether types differ in their effects alone, as in the paper, or also in the intercept of
+        their baseline. Types that differ in both, fitted with the first, have wrong effects: see
+        `baseline_p_value_`. With the second, places may be told apart by their outcomes without
+        treatment rather than by the effect.
     n_dimensions : int, default=8
         Principal components of the sites' embeddings that describe the image.
     guide : {"full_rank", "low_rank", "mean_field", "laplace", "nuts"}, default="full_rank"
@@ -127,6 +135,9 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
         Of the posterior: pareto_shape, gradient_ratio, r_hat, effective_draws, divergences.
     converged_ : bool
         Whether mode, bound (or chains) and refits converged.
+    baseline_p_value_ : float or None
+        Of types that share one baseline: a score test over clusters; small where they do not. None
+        with one component, or with a baseline by type.
     unit_effects_ : DataFrame
         Effect of each unit given image and outcomes: posterior mean, and SD over parameters and
         types.
@@ -154,15 +165,15 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
     Notes
     -----
     Assumes that treatment is as good as random given covariates and image, that the baseline is
-    linear in them, and that a site's type does not depend on its covariates. Values are posterior
-    modes. Standard errors come from the weighted likelihood bootstrap: each cluster gets a random
-    weight and the mode is found anew. They are the half-widths of the central 90 % of refits over
-    1.64, since in a weak mixture a few refits lose a component and run away, times
-    ``sqrt(n / (n - p))`` for n sites and the p parameters that these inform. They count which
-    clusters were sampled, and hold where the likelihood is wrong, but take the number of
-    components, the reduced embeddings and the neighbourhood of the best mode as given. Posterior
-    SDs are those of the variational normal; they trust the likelihood. Labels are matched between
-    fits by the sites they share.
+    linear in them (and the same for all types, or different by a constant), and that a site's type
+    does not depend on its covariates. Values are posterior modes. Standard errors come from the
+    weighted likelihood bootstrap: each cluster gets a random weight and the mode is found anew.
+    They are the half-widths of the central 90 % of refits over 1.64, since in a weak mixture a few
+    refits lose a component and run away, times ``sqrt(n / (n - p))`` for n sites and the p
+    parameters that these inform. They count which clusters were sampled, and hold where the
+    likelihood is wrong, but take the number of components, the reduced embeddings and the
+    neighbourhood of the best mode as given. Posterior SDs are those of the variational normal; they
+    trust the likelihood. Labels are matched between fits by the sites they share.
 
     End to end, all of this holds given the trained networks. Since these describe each site without
     having seen its outcomes, they cannot invent types; that another sample would have trained other
@@ -187,6 +198,7 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
     ('component 1',)
     """
 
+    baseline_p_value_: float | None
     component_effects_: Estimate
     shares_: Estimate
     implied_effect_: Estimate
@@ -205,6 +217,7 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
         noise: Noise = "arm",
         effect: Effect = "constant",
         adjustment: Adjustment = "baseline",
+        baseline: Baseline = "shared",
         n_dimensions: int = 8,
         guide: Guide = "full_rank",
         learning_rate: float = 0.01,
@@ -219,6 +232,7 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
         self.noise = noise
         self.effect = effect
         self.adjustment = adjustment
+        self.baseline = baseline
         self.n_dimensions = n_dimensions
         self.guide = guide
         self.learning_rate = learning_rate
@@ -275,8 +289,10 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
         )
         self.design_, self.sites_ = design, table.sites
         self.encoders_ = study.joined_encoders
+        self.baseline_p_value_ = baseline_p_value(design, table, mode)
         self._store(study, answers, (density, mode, posterior), table, searching)
         problems = find_problems(density, mode, table, answers)
+        problems += baseline_notes(self.baseline_p_value_)
         self.notes_ = (*problems, *convergence_notes(mode, posterior, answers))
         warn_of(self.notes_)
         return self
@@ -363,7 +379,14 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
     @property
     def spec(self) -> MixtureSpec:
         """What is fitted, short of the data."""
-        return MixtureSpec(self.n_components, self.family, self.noise, self.effect, self.adjustment)
+        return MixtureSpec(
+            self.n_components,
+            self.family,
+            self.noise,
+            self.effect,
+            self.adjustment,
+            self.baseline,
+        )
 
     def _check_settings(self) -> None:
         check_settings(self.spec, self.guide)

@@ -16,6 +16,8 @@ from terracausal.mixtures.layout import parameter_blocks, relabel
 from terracausal.mixtures.optimise import Objective, Summed, hessian, minimise, polish
 
 Floats = NDArray[np.float64]
+# of random starts around the centres of the priors; other parameters start close to these
+_SPREAD = {"membership": 0.5, "effect": 0.7, "baseline_shift": 0.3}
 _SAME_MODE = 0.1  # on the log density: far less than anything that matters to a posterior
 _MOST_TO_SEARCH = 5_000  # sites among which restarts are compared; the best goes on with all
 
@@ -206,7 +208,7 @@ def random_starts(density: MixtureDensity, n_restarts: int, rng: np.random.Gener
         parts = [
             block.location + spread * rng.standard_normal(block.size)
             for block in density.blocks
-            for spread in [{"membership": 0.5, "effect": 0.7}.get(block.name, 0.05)]
+            for spread in [_SPREAD.get(block.name, 0.05)]
         ]
         starts.append(np.concatenate(parts))
     return torch.from_numpy(np.stack(starts))

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 SMALLEST_SD = 0.05
 _LOGITS = ("bernoulli",)
 _SHARED = ("normal", "log_normal")
-_AXIS = {"membership": 0, "effect": 0, "effect_slope": 0, "odds_effect": 0, "log_sd": 1}
+_AXIS = {
+    "membership": 0,
+    "effect": 0,
+    "effect_slope": 0,
+    "odds_effect": 0,
+    "log_sd": 1,
+    "baseline_shift": 0,
+    "odds_baseline_shift": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class MixtureSpec:
     Parameters
     ----------
     n_components : int, default=2
-    family, noise, effect, adjustment : str
+    family, noise, effect, adjustment, baseline : str
         As in `EffectMixture`.
     """
 
@@ -36,6 +44,7 @@ class MixtureSpec:
     noise: str = "arm"
     effect: str = "constant"
     adjustment: str = "baseline"
+    baseline: str = "shared"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +101,7 @@ def parameter_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, .
         odds = "log odds of lying above the floor"
         blocks.append(_baseline("odds_baseline", table.baseline.shape[1], odds))
         blocks.append(_effects("odds_effect", n_components, odds))
-    return (*blocks, *_noise_blocks(table, spec))
+    return (*blocks, *_noise_blocks(table, spec), *_shift_blocks(spec))
 
 
 def _noise_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, ...]:
@@ -114,6 +123,19 @@ def _noise_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, ...]
         words = f"SD of what a site's units share: log Normal(log 0.2, 1) ({unit})"
         blocks.append(_block("log_site_sd", (1,), log(0.2), 1.0, words))
     return tuple(blocks)
+
+
+def _shift_blocks(spec: MixtureSpec) -> tuple[Block, ...]:
+    if spec.baseline == "shared" or spec.n_components == 1:
+        return ()
+    units = {"": unit_of(spec.family)}
+    if spec.family == "zero_inflated":
+        units["odds_"] = "log odds of lying above the floor"
+    words = "baseline of each type less that of all: Normal(0, 1)"
+    return tuple(
+        _block(f"{prefix}baseline_shift", (spec.n_components,), 0.0, 1.0, f"{words} ({unit})")
+        for prefix, unit in units.items()
+    )
 
 
 def unit_of(family: str) -> str:

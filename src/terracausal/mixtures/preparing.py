@@ -17,7 +17,6 @@ from terracausal.mixtures.design import (
     learn_design,
     site_labels,
 )
-from terracausal.mixtures.layout import MixtureSpec
 from terracausal.mixtures.networks import (
     MixtureNetworks,
     SiteNetworks,
@@ -127,7 +126,7 @@ def train_on_images(
         grouped = join_images(study, chips)
     blank = pd.DataFrame(index=pd.Index(chips.keys))
     unseen = SiteTable(blank, blank)
-    spec = MixtureSpec(mixture.n_components, mixture.family, mixture.noise)
+    spec = replace(mixture.spec, effect="constant", adjustment="baseline")
     design = learn_design(study, spec, 1, unseen)
     table_of_units = design.apply(study, unseen)
     check_support(table_of_units.n_sites, spec.n_components)

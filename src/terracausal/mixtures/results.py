@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 _MIN_UNITS = 5.0
 _MIN_SHARE = 0.02
+_CLEAR = 0.01
 _ASSUMPTIONS = (
     "treatment is as good as random given covariates and image",
-    "the number of components is right, and the baseline is linear (or what networks found): types "
-    "that differ in their baselines in another way shift the effects",
+    "the number of components is right, and the baseline is linear (or what networks found) and "
+    "the same for all types, or different by a constant with baseline='by_type'",
 )
 
 
@@ -207,6 +208,26 @@ def find_problems(
             "or baseline may be wrong, or treatment confounded"
         )
     return tuple(notes)
+
+
+def baseline_notes(p_value: float | None) -> tuple[str, ...]:
+    """Say that types seem to differ in their baselines.
+
+    Parameters
+    ----------
+    p_value : float or None
+
+    Returns
+    -------
+    tuple of str
+    """
+    if p_value is None or p_value >= _CLEAR:
+        return ()
+    return (
+        f"types of places seem to differ in their outcomes without treatment too (score test, p = "
+        f"{p_value:.2g}): with one baseline for all, effects may be wrong. Compare with "
+        "baseline='by_type'",
+    )
 
 
 def warn_of(notes: tuple[str, ...]) -> None:

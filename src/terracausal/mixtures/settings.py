@@ -18,6 +18,7 @@ Family = Literal[
 Noise = Literal["arm", "arm_and_component"]
 Effect = Literal["constant", "covariates", "image"]
 Adjustment = Literal["baseline", "orthogonal"]
+Baseline = Literal["shared", "by_type"]
 Guide = Literal["full_rank", "low_rank", "mean_field", "laplace", "nuts"]
 MIN_REFITS = 10
 _ORTHOGONAL = ("normal", "student_t")
@@ -40,6 +41,7 @@ def check_settings(spec: MixtureSpec, guide: str) -> None:
     check_choice("noise", spec.noise, get_args(Noise))
     check_choice("effect", spec.effect, get_args(Effect))
     check_choice("adjustment", spec.adjustment, get_args(Adjustment))
+    check_choice("baseline", spec.baseline, get_args(Baseline))
     check_choice("guide", guide, get_args(Guide))
     if spec.adjustment == "orthogonal" and spec.family not in _ORTHOGONAL:
         raise ValueError(

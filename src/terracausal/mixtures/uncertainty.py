@@ -20,7 +20,7 @@ from terracausal.mixtures.fitting import (
 from terracausal.mixtures.optimise import minimise
 
 Floats = NDArray[np.float64]
-_AT_ONCE = 4  # second derivatives keep several times the memory
+AT_ONCE = 4  # second derivatives keep several times the memory
 
 
 def site_influence(density: MixtureDensity, mode: Mode) -> Floats:
@@ -50,17 +50,26 @@ def site_influence(density: MixtureDensity, mode: Mode) -> Floats:
     # part by part: no array has a row for each site and a column for each parameter
     influence = torch.cat(
         [
-            _scores(part, mode.parameters) @ moved + _direct(part, mode.parameters) @ direct
-            for _, part in density.parts(_AT_ONCE)
+            site_scores(part, mode.parameters) @ moved + _direct(part, mode.parameters) @ direct
+            for _, part in density.parts(AT_ONCE)
         ]
     ).numpy()
     return np.asarray(influence - influence.mean(axis=0))
 
 
-def _scores(density: MixtureDensity, parameters: Tensor) -> Tensor:
+def site_scores(density: MixtureDensity, parameters: Tensor) -> Tensor:
     """Return the derivative of each site's log density, (n_sites, n_parameters).
 
     One pass for each parameter: the derivative by the weights of sites of the summed derivative.
+
+    Parameters
+    ----------
+    density : MixtureDensity
+    parameters : Tensor of shape (n_parameters,)
+
+    Returns
+    -------
+    Tensor
     """
     weight = torch.ones((1, density.n_sites), dtype=torch.float64, requires_grad=True)
     point = parameters[None].clone().requires_grad_(True)

@@ -16,6 +16,10 @@ _ADJUSTMENTS = {
     "baseline": "baseline in the likelihood",
     "orthogonal": "outcome and treatment less their cross-fitted predictions",
 }
+_BASELINES = {
+    "shared": "types differ in their effects alone",
+    "by_type": "types differ in their baselines too",
+}
 _RARE = 0.01
 
 
@@ -55,7 +59,8 @@ def summarize(mixture: "EffectMixture", level: float) -> str:
         f"(joint std. error {error:.4f})",
         f"  units       {_spread(mixture)}",
         f"  family      {mixture.family}, noise by {mixture.noise.replace('_', ' ')}; "
-        f"{_EFFECTS[mixture.effect]}; {_ADJUSTMENTS[mixture.adjustment]}",
+        f"{_EFFECTS[mixture.effect]}; {_ADJUSTMENTS[mixture.adjustment]}; "
+        f"{_baselines(mixture)}",
         f"  std. error  {effects.describe_std_error()}; {effects.n_units:,} units at "
         f"{len(mixture.sites_):,} sites",
         f"  intervals   {_intervals(mixture)}",
@@ -68,6 +73,12 @@ def summarize(mixture: "EffectMixture", level: float) -> str:
     lines += [f"  WARNING     {text}" for text in mixture.notes_]
     lines += [f"  assumes     {text}" for text in effects.assumptions]
     return "\n".join(lines)
+
+
+def _baselines(mixture: "EffectMixture") -> str:
+    p_value = mixture.baseline_p_value_
+    tested = "" if p_value is None else f" (p = {p_value:.2g} of that, score test)"
+    return f"{_BASELINES[mixture.baseline]}{tested}"
 
 
 def _intervals(mixture: "EffectMixture") -> str:
