@@ -12,8 +12,10 @@ from harness import covered, judge, read_results, spread, tabulate
 
 def describe(estimator: str, rows: pd.DataFrame) -> dict[str, str]:
     if estimator == "score test":
-        p_values = rows["estimate"]
-        rejected = f"p < 0.05 in {(p_values < 0.05).mean():.3f}, p < 0.01 in {(p_values < 0.01).mean():.3f}"
+        below = [
+            f"p < {level} in {(rows['estimate'] < level).mean():.3f}" for level in (0.05, 0.01)
+        ]
+        rejected = ", ".join(below)
         return dict.fromkeys(spread(rows), "") | {
             "replications": str(len(rows)),
             "coverage of 95 % intervals, or rejections": rejected,

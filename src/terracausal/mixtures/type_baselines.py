@@ -32,7 +32,7 @@ def baseline_p_value(design: "MixtureDesign", table: "MixtureTable", mode: "Mode
     """
     from terracausal.mixtures.fitting import make_density, negative_log_density, one_thread
     from terracausal.mixtures.optimise import hessian
-    from terracausal.mixtures.uncertainty import AT_ONCE, site_scores
+    from terracausal.mixtures.uncertainty import AT_ONCE, degrees_of_freedom_factor, site_scores
 
     if design.spec.n_components == 1 or design.spec.baseline == "by_type":
         return None
@@ -51,7 +51,9 @@ def baseline_p_value(design: "MixtureDesign", table: "MixtureTable", mode: "Mode
             scores = site_scores(part, point).numpy()
             tested.append(scores[:, added].sum(axis=0))
             own.append(scores[:, added] - scores[:, :count] @ explained)
-    return score_test(np.sum(tested, axis=0), np.concatenate(own), table.cluster)
+    factor = degrees_of_freedom_factor(make_density(design, table), mode)
+    influence = np.sqrt(factor) * np.concatenate(own)
+    return score_test(np.sum(tested, axis=0), influence, table.cluster)
 
 
 def score_test(score: Floats, influence: Floats, cluster: NDArray[np.int64]) -> float:

@@ -84,9 +84,12 @@ def make_table(rng, n_sites=3, n_units=8, family="normal", n_modifiers=0):
     )
 
 
-def make_density(rng, family="normal", n_components=2, noise="arm", table=None, **size):
+def make_density(
+    rng, family="normal", n_components=2, noise="arm", table=None, baseline="shared", **size
+):
     table = make_table(rng, family=family, **size) if table is None else table
-    blocks = parameter_blocks(table, MixtureSpec(n_components, family, noise))
+    spec = MixtureSpec(n_components, family, noise, baseline=baseline)
+    blocks = parameter_blocks(table, spec)
     return MixtureDensity(table, blocks, family, scale_of(family))
 
 
@@ -122,12 +125,14 @@ def log_site_given_type(table, parts, family, s, k):
     rows = table.site == s
     y, w = table.observed[rows], table.treatment[rows].astype(int)
     mean = table.baseline[rows] @ parts["baseline"] + w * parts["effect"][k]
+    mean = mean + parts.get("baseline_shift", np.zeros(k + 1))[k]
     sd, odds = None, None
     if "log_sd" in parts:
         by_arm = SMALLEST_SD + np.exp(parts["log_sd"])
         sd = by_arm[w, k if by_arm.shape[1] > 1 else 0]
     if "odds_baseline" in parts:
         odds = table.baseline[rows] @ parts["odds_baseline"] + w * parts["odds_effect"][k]
+        odds = odds + parts.get("odds_baseline_shift", np.zeros(k + 1))[k]
     if family not in ("normal", "log_normal"):
         return log_unit(family, y, mean, odds, sd, parts).sum()
     scale, volume = scale_of(family), 0.0
@@ -138,11 +143,14 @@ def log_site_given_type(table, parts, family, s, k):
     return volume + stats.multivariate_normal.logpdf(y, scale.centre + scale.spread * mean, cover)
 
 
-@pytest.mark.parametrize("noise", ["arm", "arm_and_component"])
+@pytest.mark.parametrize(
+    ("noise", "baseline"),
+    [("arm", "shared"), ("arm_and_component", "shared"), ("arm", "by_type")],
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_likelihood_is_that_of_all_assignments_of_types(family, noise, rng):
+def test_the_likelihood_is_that_of_all_assignments_of_types(family, noise, baseline, rng):
     table = make_table(np.random.default_rng(1), family=family)
-    density = make_density(rng, family, 3, noise, table)
+    density = make_density(rng, family, 3, noise, table, baseline)
     point = rng.normal(size=density.n_parameters)
     parts = by_name(density, point)
     logits = table.image @ parts["membership"].T
