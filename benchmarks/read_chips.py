@@ -78,7 +78,7 @@ def random_sites(path, n_sites):
         y = file.bounds.top - 30 * rng.uniform(SIZE, file.height - SIZE, n_sites)
         back = pyproj.Transformer.from_crs(file.crs.to_wkt(), 4326, always_xy=True)
     lon, lat = back.transform(x, y)
-    return pd.DataFrame({"lon": lon, "lat": lat}, index=pd.RangeIndex(n_sites)), x, y
+    return pd.DataFrame({"lon": lon, "lat": lat}, index=pd.RangeIndex(n_sites, name="site")), x, y
 
 
 def naive(files, boxes, n_sites):

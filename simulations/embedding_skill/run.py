@@ -139,7 +139,7 @@ def gewata(root: Path) -> Task:
     ]
     middle = CHIP_PX / 2
     xs, ys = transform @ (lefts + middle, tops + middle)
-    sites = gpd.GeoDataFrame(geometry=gpd.points_from_xy(xs, ys), crs=crs)
+    sites = gpd.GeoDataFrame(geometry=gpd.points_from_xy(xs, ys), crs=crs).rename_axis("site")
     chips = tc.Chips.from_arrays(
         np.stack([scene[:, *window] for window in windows])[:, None],
         sites=sites,

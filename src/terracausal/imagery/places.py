@@ -1,5 +1,6 @@
 """Where the sites are: every accepted description of them becomes one table of points."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ def site_table(sites: gpd.GeoDataFrame | pd.DataFrame | pd.Index | Sequence[Any]
     ----------
     sites : GeoDataFrame, DataFrame, Index or sequence of keys
         A GeoDataFrame of points or a DataFrame with the columns `lon` and `lat` in degrees, either
-        indexed by site key or with a column `site`. Plain keys give a table without geography.
+        indexed by site key or with a column `site`. Plain keys give a table without geography. The
+        row numbers of a table that has neither become the keys, with a warning.
 
     Returns
     -------
@@ -52,6 +54,8 @@ def site_table(sites: gpd.GeoDataFrame | pd.DataFrame | pd.Index | Sequence[Any]
         return gpd.GeoDataFrame(index=keys, geometry=[None] * len(keys))
     table = sites.set_index("site") if "site" in sites.columns else sites.copy()
     table.index = _checked_keys(table.index)
+    if "site" not in sites.columns:
+        _warn_of_row_numbers(sites)
     if not isinstance(table, gpd.GeoDataFrame):
         table = _points_from_lonlat(table)
     _check_points(table)
@@ -124,6 +128,21 @@ def _linked(first: Any, second: Any, n_sites: int) -> Any:
     leader = np.full(n_groups, n_sites)
     np.minimum.at(leader, group, np.arange(n_sites))
     return leader[group]
+
+
+def _warn_of_row_numbers(sites: pd.DataFrame) -> None:
+    """Tell that later joins are by row numbers, unless the index has been given a name."""
+    index = sites.index
+    if isinstance(index, pd.RangeIndex) and index.name is None and index.start == 0:
+        names = [name for name in sites.columns if name not in ("lon", "lat", "geometry")]
+        warnings.warn(
+            "`sites` should have a column 'site' or be indexed by site key; found neither, so the "
+            f"numbers of its {len(sites):,} rows become the keys that embeddings and studies "
+            f"are joined by. Its other columns: {list_some(names) or 'none'}. Pass "
+            "`sites.set_index(...)` with the column of keys, or `sites.rename_axis('site')` if "
+            "row numbers are the keys.",
+            stacklevel=4,  # the caller of read_chips or of Chips.from_arrays
+        )
 
 
 def _checked_keys(keys: pd.Index) -> pd.Index:

@@ -63,7 +63,9 @@ def read_chips(
         with the methods of `ImagerySource`, such as `RasterFiles`, `ArraySource` and `CubeSource`.
     sites : GeoDataFrame or DataFrame
         Positions of the sites: a GeoDataFrame of points with a CRS, or a DataFrame with the columns
-        `lon` and `lat` in degrees; indexed by site key or with a column `site`.
+        `lon` and `lat` in degrees; indexed by site key or with a column `site`. The row numbers of
+        a table that has neither become its keys, with a warning: `sites.rename_axis("site")` says
+        that they are meant.
     size_px : int or (int, int)
         Side of a chip in pixels, or its height and width.
     bands : sequence of str, default=None

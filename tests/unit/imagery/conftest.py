@@ -25,11 +25,11 @@ class Plane:
         return Affine(self.step, 0, left, 0, -self.step, top)
 
     def sites_at(self, columns, rows, keys=None):
-        """Sites in the middle of pixels."""
+        """Sites in the middle of pixels; row numbers are meant where no keys are given."""
         x = self.left + self.step * (np.asarray(columns) + 0.5)
         y = self.top - self.step * (np.asarray(rows) + 0.5)
         lon, lat = pyproj.Transformer.from_crs(self.crs, 4326, always_xy=True).transform(x, y)
-        return pd.DataFrame({"lon": lon, "lat": lat}, index=keys)
+        return pd.DataFrame({"lon": lon, "lat": lat}, index=keys).rename_axis("site")
 
     def write(self, path, pixels, *, names=None, scaling=None, **profile):
         """Write pixels (n_bands, height, width), at the corner unless told otherwise."""

@@ -13,7 +13,7 @@ GEOD = pyproj.Geod(ellps="WGS84")
 
 
 def lonlat_sites(lon, lat):
-    return pd.DataFrame({"lon": lon, "lat": lat})
+    return pd.DataFrame({"lon": lon, "lat": lat}).rename_axis("site")
 
 
 def coordinates(grid):

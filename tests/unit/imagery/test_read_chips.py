@@ -318,6 +318,20 @@ def test_pixels_of_different_length_need_a_resolution(tmp_path):
     assert len(read_chips(tmp_path, sites, size_px=3, resolution_m=10)) == 3
 
 
+def test_row_numbers_become_keys_only_with_a_warning_unless_they_are_meant(tmp_path):
+    """A table without keys would be joined to a study by row numbers, which no key is."""
+    path = write(tmp_path, "tile", ramp())
+    sites = pd.DataFrame({"lon": LON, "lat": LAT, "village": [7, 3]})
+    with pytest.warns(UserWarning, match=r"numbers of its 2 rows.* 'village'.*set_index") as told:
+        assert list(read_chips(path, sites, size_px=9).keys) == [0, 1]
+    assert told[0].filename == __file__
+    # warnings are errors in these tests
+    assert list(read_chips(path, sites.rename_axis("site"), size_px=9).keys) == [0, 1]
+    assert list(read_chips(path, sites.set_index("village"), size_px=9).keys) == [7, 3]
+    named = sites.rename(columns={"village": "site"})
+    assert list(read_chips(path, named, size_px=9).keys) == [7, 3]
+
+
 def test_sites_need_positions_and_a_crs(tmp_path):
     write(tmp_path, "a", ramp())
     with pytest.raises(ValueError, match="got keys without positions"):

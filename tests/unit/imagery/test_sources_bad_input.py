@@ -108,13 +108,13 @@ def test_rotated_pixels_need_a_resolution(tmp_path, plane):
     path = plane.write(tmp_path / "scene.tif", noise(), transform=turned)
     x, y = turned.a * 64 + turned.b * 64 + turned.c, turned.d * 64 + turned.e * 64 + turned.f
     lon, lat = pyproj.Transformer.from_crs(plane.crs, 4326, always_xy=True).transform(x, y)
-    sites = pd.DataFrame({"lon": [lon], "lat": [lat]})
+    sites = pd.DataFrame({"lon": [lon], "lat": [lat]}, index=["Arua"])
     with pytest.raises(ValueError, match=r"scene.tif are rotated by -?20 degrees.*`resolution_m`"):
         read_chips(path, sites, size_px=16)
     chips = read_chips(path, sites, size_px=16, resolution_m=10)
     assert chips.manifest["status"].tolist() == ["ok"]
     # the centre of the chip is the centre of the file
-    middle = chips[0][0, :, 7:9, 7:9].mean(axis=(1, 2))
+    middle = chips["Arua"][0, :, 7:9, 7:9].mean(axis=(1, 2))
     np.testing.assert_allclose(middle, noise()[:, 63:65, 63:65].mean(axis=(1, 2)), rtol=0.2)
 
 

@@ -21,7 +21,7 @@ def random_sites(path, n_sites, rng, margin=0):
         y = file.bounds.top - 30 * rng.uniform(margin, file.height - margin, n_sites)
         back = pyproj.Transformer.from_crs(file.crs.to_wkt(), 4326, always_xy=True)
     lon, lat = back.transform(x, y)
-    return pd.DataFrame({"lon": lon, "lat": lat}), x, y
+    return pd.DataFrame({"lon": lon, "lat": lat}).rename_axis("site"), x, y
 
 
 def test_gewata_equals_a_window_read(gewata, rng):
@@ -127,7 +127,7 @@ def test_pucallpa_is_a_sequence(data_root, rng):
     with rasterio.open(folder / "1985.tif") as file:
         lon = rng.uniform(file.bounds.left + 0.03, file.bounds.right - 0.03, 300)
         lat = rng.uniform(file.bounds.bottom + 0.03, file.bounds.top - 0.03, 300)
-    sites = pd.DataFrame({"lon": lon, "lat": lat})
+    sites = pd.DataFrame({"lon": lon, "lat": lat}).rename_axis("site")
     chips = read_chips(folder, sites, size_px=32, bands=["swir1", "nir", "red", "green"])
     assert (chips.n_sites, chips.n_times) == (300, 8)
     assert chips.times.year.tolist() == [1985, 1990, 1995, 2000, 2005, 2010, 2015, 2020]

@@ -269,7 +269,7 @@ def test_a_cluster_can_read_and_write(tmp_path):
         ) as file:
             file.write(np.arange(64, dtype="int16").reshape(1, 8, 8) * number)
     points = gpd.points_from_xy([500_040] * 6, [-40] * 6)
-    sites = gpd.GeoDataFrame(index=range(6), geometry=points, crs=32636)
+    sites = gpd.GeoDataFrame(geometry=points, crs=32636).rename_axis("site")
     here = read_chips(rasters, sites, size_px=8)
     write_chips(here, tmp_path / "here.zarr", sites_per_shard=2)
     # a fresh interpreter, because a cluster leaves threads and loops behind for the tests after it
