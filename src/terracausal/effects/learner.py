@@ -36,7 +36,7 @@ class EffectLearner(BaseEstimator):
 
     Examples
     --------
-    >>> from terracausal.effects import CausalForest, DRLearner
+    >>> from terracausal.effects import CausalForest, DRLearner, EffectLearner
     >>> issubclass(DRLearner, EffectLearner) and issubclass(CausalForest, EffectLearner)
     True
     """
