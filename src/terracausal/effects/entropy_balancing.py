@@ -81,6 +81,7 @@ def entropy_balancing(
             "no interference",
         ),
         (
+            *study.notes,
             f"effective units after balancing: {_size(treated.weight)} treated, "
             f"{_size(control.weight)} control",
         ),

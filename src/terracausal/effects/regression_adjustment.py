@@ -80,7 +80,7 @@ def regression_adjustment(
     mass = given.v * given.h
     centred = given.x - np.average(given.x, axis=0, weights=mass)
     values, influences = [], []
-    notes: list[str] = []
+    notes = list(study.notes)
     for arm, word in ((0, "control"), (1, "treated")):
         own = (given.w == arm) & (given.v > 0)
         _check_rank(centred[own], given.names, word)

@@ -6,7 +6,7 @@ import pytest
 import statsmodels.api as sm
 
 from terracausal._foundation.errors import OverlapError, RoleError
-from terracausal.effects import average_effect, regression_adjustment
+from terracausal.effects import average_effect, entropy_balancing, regression_adjustment
 from terracausal.effects.regression_adjustment import arm_regression
 from terracausal.nuisance import Scores
 from terracausal.study import Study
@@ -199,3 +199,10 @@ def test_weights_of_an_arm_make_its_mean(table):
     coef, _, counted = arm_regression(design, y, v, "hc2")
     assert counted.sum() == pytest.approx(1)
     assert (counted * y).sum() == pytest.approx(coef[0])
+
+
+@pytest.mark.parametrize("method", [regression_adjustment, entropy_balancing])
+def test_what_was_done_to_the_data_is_told(table, method):
+    study = Study(table.assign(y=table["y"].mask(np.arange(N) < 3)), **ROLES)
+    assert any("3 units" in note for note in study.notes)
+    assert method(study).notes[: len(study.notes)] == study.notes
