@@ -1,9 +1,12 @@
 """Progress of loops that take longer than two seconds, drawn on standard error."""
 
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from threading import Timer
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -11,7 +14,7 @@ _DELAY_SECONDS = 2.0
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items`; after two seconds show a bar with the remaining time.
+    """Yield `items`; after two seconds, also of the first, show a bar with the remaining time.
 
     Nothing is drawn when standard error is not a terminal or a notebook, so logs stay clean.
 
@@ -37,21 +40,30 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 def _track_with_bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
-    # rich costs 60 ms to import, so it waits until a bar is certain to be drawn
-    from rich.console import Console
-    from rich.progress import Progress
+    bars: list[Progress] = []
+    done = 0
 
-    started = time.monotonic()
-    bar: Progress | None = None
+    def show() -> None:
+        # rich costs 60 ms to import, so it waits until a bar is certain to be drawn
+        from rich.console import Console
+        from rich.progress import Progress
+
+        bar = Progress(console=Console(stderr=True), transient=True)
+        bar.add_task(description, total=total, completed=done)
+        bar.start()
+        bars.append(bar)
+
+    timer = Timer(_DELAY_SECONDS, show)  # the first item alone may take minutes
+    timer.daemon = True
+    timer.start()
     try:
-        for done, item in enumerate(items):
-            if bar is None and time.monotonic() - started > _DELAY_SECONDS:
-                bar = Progress(console=Console(stderr=True), transient=True)
-                bar.start()
-                task = bar.add_task(description, total=total, completed=done)
+        for item in items:
             yield item
-            if bar is not None:
-                bar.update(task, completed=done + 1)
+            done += 1
+            for bar in bars:
+                bar.update(bar.task_ids[0], completed=done)
     finally:
-        if bar is not None:
+        timer.cancel()
+        timer.join()
+        for bar in bars:
             bar.stop()

@@ -211,6 +211,15 @@ def bootstrap_effect(
     OverlapError
         The estimator refused more than a tenth of the resamples (fewer are left out and counted).
 
+    Notes
+    -----
+    It calls `estimator` ``n_seeds + n_draws`` times, 220 by default, and each call refits all. One
+    call of the default is a `cross_fit`: in each of 5 folds an outcome learner in both arms and,
+    unless it is known, a learner of the propensity, 15 fits, each of which chooses its penalty
+    within the fold. With 1,000 units and 64 embedding columns that takes about 1 s of one core, so
+    220 take 3 minutes, and with "boosting" an hour; a learner of images takes 220 trainings per
+    fold. Time one call first, and spread them over cores with `n_jobs`.
+
     Examples
     --------
     >>> import terracausal as tc

@@ -2,12 +2,13 @@
 
 import io
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from terracausal._foundation import checks, errors
+from terracausal._foundation import checks, errors, progress
 from terracausal._foundation.optional import require
 from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import canonical_order, draw_seed, random_generator
@@ -135,3 +136,26 @@ def test_progress_is_silent_where_nobody_watches(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     assert list(track(iter(range(3)), "counting", total=3)) == [0, 1, 2]
     assert stream.getvalue() == ""
+
+
+def test_progress_is_shown_while_the_first_item_is_made(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+
+    def slow():
+        given_up = time.monotonic() + 30
+        while "counting" not in stream.getvalue() and time.monotonic() < given_up:
+            time.sleep(0.01)
+        yield "counting" in stream.getvalue()
+
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "_DELAY_SECONDS", 0.01)
+    assert list(track(slow(), "counting", total=1)) == [True]
+    monkeypatch.setattr(progress, "_DELAY_SECONDS", 60)
+    before = stream.getvalue()
+    assert list(track([5], "quick")) == [5]
+    assert stream.getvalue() == before
