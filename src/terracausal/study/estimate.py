@@ -23,7 +23,7 @@ from terracausal.study.standard_errors import (
     repeated_covariance,
     two_way_covariance,
 )
-from terracausal.study.units import Dependence, Kernel, StdErrorKind, UnitFrame
+from terracausal.study.units import Dependence, Kernel, StdErrorKind, UnitFrame, one_cluster
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,9 +118,7 @@ class Estimate:
                 f"have none. Give the Study {role[dependence.kind]}."
             )
         if dependence.kind in ("cluster", "two_way") and self.n_clusters == 1:
-            raise ValueError(
-                "Expected at least 2 clusters for a clustered standard error; found 1."
-            )
+            raise ValueError(f"{one_cluster(self.n_units)}.")
 
     @property
     def n_units(self) -> int:

@@ -28,7 +28,7 @@ from terracausal.study.leakage import (
     refuse_functions_of_treatment,
     refuse_supervised_embeddings,
 )
-from terracausal.study.units import UnitFrame
+from terracausal.study.units import UnitFrame, one_cluster
 
 EmbeddingRole = Literal["confounder", "modifier", "both"]
 
@@ -517,10 +517,14 @@ class Study:
             check_positive("block_m", block_m)
             group = linked_groups(group, spatial_blocks(lon_lat[:, 0], lon_lat[:, 1], block_m))
         if group.max() + 1 < n_folds:
-            raise RoleError(
-                f"Folds hold whole clusters, so there must be at least as many clusters as folds; "
+            told = (
+                "Folds hold whole clusters, so there must be at least as many clusters as folds; "
                 f"found {int(group.max()) + 1} clusters for {n_folds} folds. Use fewer folds"
-                f"{' or smaller blocks' if block_m is not None else ''}"
+            )
+            if group.max() == 0:
+                told = one_cluster(self.n_units)
+            raise RoleError(
+                f"{told}{' or smaller blocks' if block_m is not None else ''}"
                 f"{self._overlap_hint() if overlapping == 'together' else ''}."
             )
         treatment = ordered.treatment.to_numpy().astype(np.int64)

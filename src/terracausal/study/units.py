@@ -15,6 +15,14 @@ StdErrorKind = Literal["hc", "cluster", "two_way", "conley"]
 Kernel = Literal["bartlett", "uniform"]
 
 
+def one_cluster(n_units: int) -> str:
+    """Return why folds and standard errors need more than one cluster, and what to do."""
+    return (
+        f"Expected at least 2 clusters; found 1, with all {n_units:,} units, which leaves nothing "
+        "to compare it with. Use a finer `site` or `cluster` (none where units are independent)"
+    )
+
+
 @dataclass(frozen=True)
 class Dependence:
     """How units may depend on each other, which decides the standard error.

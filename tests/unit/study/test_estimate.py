@@ -241,7 +241,9 @@ def test_dependence_that_the_units_do_not_allow(values, kind, needs):
 
 def test_a_single_cluster(values):
     keys = pd.RangeIndex(N)
-    with pytest.raises(ValueError, match=r"at least 2 clusters .* found 1"):
+    with pytest.raises(
+        ValueError, match=r"at least 2 clusters; found 1, with all 60 units.*finer `site`"
+    ):
         estimate_of(values, UnitFrame(keys, pd.Series(1, index=keys)))
 
 

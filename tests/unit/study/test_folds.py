@@ -124,7 +124,9 @@ def test_blocks_stay_together(table, make_study, rng):
 
 
 def test_blocks_that_are_too_large(study):
-    with pytest.raises(RoleError, match=r"clusters for 5 folds. Use fewer folds or smaller blocks"):
+    with pytest.raises(
+        RoleError, match=r"found 1, with all 60 units.*independent\) or smaller blocks"
+    ):
         study.folds(5, block_m=5e6)
 
 
@@ -193,5 +195,12 @@ def test_overlapping_sites_can_be_let_apart(overlapping):
 def test_too_many_overlapping_sites_are_told(table, make_study, embeddings):
     embeddings.attrs["encoder"] = {"overlapping": [list(embeddings.index)]}
     study = make_study(table, site="village").join(embeddings)
-    with pytest.raises(RoleError, match=r"1 clusters for 4 folds.*20 sites overlap.*'apart'"):
+    with pytest.raises(RoleError, match=r"found 1, with all 60 units.*20 sites overlap.*'apart'"):
         study.folds(4)
+
+
+def test_one_cluster_leaves_nothing_to_compare(table, make_study):
+    study = make_study(table.assign(district="north"), cluster="district")
+    with pytest.raises(RoleError, match=r"at least 2 clusters; found 1, with all 60 units") as told:
+        study.folds(2)
+    assert "fewer folds" not in str(told.value)
