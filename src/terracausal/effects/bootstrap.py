@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,7 @@ from terracausal.effects.average_effect import average_effect
 from terracausal.nuisance import cross_fit, doubly_robust_scores
 from terracausal.study import Estimate, Study
 from terracausal.study.derived import resample_clusters
-from terracausal.study.result import Result, tidy_table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from terracausal.study.result import IntervalResult, tidy_table
 
 Floats = NDArray[np.floating[Any]]
 _MOST_REFUSED = 0.1
@@ -29,7 +26,7 @@ Estimator = Callable[[Study, np.random.Generator], Estimate]
 
 
 @dataclass(frozen=True, eq=False)
-class BootstrapEffect(Result):
+class BootstrapEffect(IntervalResult):
     """An estimate with the spread of its refits, on resampled data and on the same data.
 
     Parameters
@@ -153,24 +150,6 @@ class BootstrapEffect(Result):
             lines.append(f"  note        {self.n_refused} further resamples were refused")
         lines += [f"  assumes     {text}" for text in self.assumptions]
         return "\n".join(lines)
-
-    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
-        """Draw the intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; None makes a new figure.
-        level : float, default=0.95
-            Coverage of the interval.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from terracausal.plotting import plot_intervals
-
-        return plot_intervals(self.to_dataframe(level), ax=ax)
 
 
 def bootstrap_effect(

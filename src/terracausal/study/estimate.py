@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from terracausal._foundation.checks import (
     check_same_index,
 )
 from terracausal._foundation.errors import AlignmentError, list_some
-from terracausal.study.result import tidy_table
+from terracausal.study.result import IntervalResult, tidy_table
 from terracausal.study.standard_errors import (
     clustered_covariance,
     conley_covariance,
@@ -25,15 +25,12 @@ from terracausal.study.standard_errors import (
 )
 from terracausal.study.units import Dependence, Kernel, StdErrorKind, UnitFrame, one_cluster
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 Floats = NDArray[np.floating[Any]]
 FEW_CLUSTERS = 40
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class Estimate(IntervalResult):
     """A value with its influence values, so that standard errors can be chosen afterwards.
 
     To first order ``value - truth = influence.mean(axis=0)``. Estimates therefore add, subtract
@@ -343,36 +340,14 @@ class Estimate:
             )
         ]
 
-    def __str__(self) -> str:
-        return self.summary()
-
     def _repr_html_(self) -> str:
         from html import escape
 
         table: str = self.to_dataframe().to_html(index=False, float_format="{:.4f}".format)
         return f"<p><b>{escape(self.estimand)}</b></p>{table}<pre>{escape(self.summary())}</pre>"
 
-    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
-        """Draw the intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; None makes a new figure.
-        level : float, default=0.95
-            Coverage of the interval.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from terracausal.plotting import plot_intervals
-
-        if self.scale == "log":
-            return plot_intervals(
-                self.to_dataframe(level), ax=ax, reference=1.0, xlabel="Ratio", unit=None
-            )
-        return plot_intervals(self.to_dataframe(level), ax=ax)
+    def _axis(self) -> dict[str, Any]:
+        return {"reference": 1.0, "xlabel": "Ratio", "unit": None} if self.scale == "log" else {}
 
     def __neg__(self) -> "Estimate":
         return self * -1.0

@@ -3,11 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Result(ABC):
@@ -34,6 +37,35 @@ class TabularResult(Result):
     def _repr_html_(self) -> str:
         table: str = self.to_dataframe().to_html(index=False, float_format="{:.4g}".format)
         return table + super()._repr_html_()
+
+
+class IntervalResult(Result):
+    """A result with an interval for each term."""
+
+    @abstractmethod
+    def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
+        """Return one row per term with its interval."""
+
+    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
+        """Draw the intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; None makes a new figure.
+        level : float, default=0.95
+            Coverage of the interval.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from terracausal.plotting import plot_intervals
+
+        return plot_intervals(self.to_dataframe(level), ax=ax, **self._axis())
+
+    def _axis(self) -> dict[str, Any]:
+        return {}
 
 
 def tidy_table(

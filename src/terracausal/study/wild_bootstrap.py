@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from terracausal._foundation.checks import check_choice, check_count, check_fraction
 from terracausal._foundation.randomness import RandomState, canonical_order, random_generator
 from terracausal.study.estimate import Estimate
-from terracausal.study.result import Result, tidy_table
+from terracausal.study.result import IntervalResult, tidy_table
 from terracausal.study.standard_errors import clustered_covariance, group_sums
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Floats = NDArray[np.floating[Any]]
 _STEPS = 60  # bisections of an end of an interval: to 2^-60 of its width
@@ -27,7 +24,7 @@ _LAWS = {
 
 
 @dataclass(frozen=True, eq=False)
-class WildBootstrap(Result):
+class WildBootstrap(IntervalResult):
     """P-values and intervals of an estimate from a wild cluster bootstrap.
 
     Parameters
@@ -150,24 +147,6 @@ class WildBootstrap(Result):
             f"{self.n_clusters} clusters"
         )
         return "\n".join(lines)
-
-    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
-        """Draw the intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; None makes a new figure.
-        level : float, default=0.95
-            Coverage of the interval.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from terracausal.plotting import plot_intervals
-
-        return plot_intervals(self.to_dataframe(level), ax=ax)
 
     @cached_property
     def _covariance(self) -> Floats:
