@@ -16,8 +16,9 @@ from harness import Row, main, number, row
 from terracausal.mixtures.density import MixtureDensity
 from terracausal.mixtures.design import MixtureTable
 from terracausal.mixtures.fitting import find_mode, one_thread
-from terracausal.mixtures.layout import MixtureSpec, parameter_blocks
+from terracausal.mixtures.layout import parameter_blocks
 from terracausal.mixtures.posterior import PosteriorSearch, find_posterior
+from terracausal.mixtures.settings import MixtureSpec
 
 ENTROPY = 263914550192847735601827364519284756102
 REPLICATIONS = 200

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,9 @@ from terracausal.encoders.networks.targets import UnitTargets
 from terracausal.encoders.networks.training import train_network
 from terracausal.encoders.random_networks import band_moments
 from terracausal.imagery import Chips
-from terracausal.nuisance.image_fitting import fit_line, new_task_network, site_vectors
+from terracausal.nuisance.image_fitting import ReadsImages, fit_line, new_task_network, site_vectors
 from terracausal.nuisance.image_tasks import TrainedTasks
 from terracausal.study import Study
-
-if TYPE_CHECKING:
-    from terracausal.effects.image_learners import ImageEffectLearner
 
 Floats = NDArray[np.floating[Any]]
 
@@ -65,7 +62,7 @@ class TrainedEffect:
 
 
 def train_effect(
-    learner: "ImageEffectLearner",
+    learner: ReadsImages,
     study: Study,
     chips: Chips,
     beside: pd.DataFrame,
@@ -76,7 +73,7 @@ def train_effect(
 
     Parameters
     ----------
-    learner : ImageEffectLearner
+    learner : ReadsImages
         Its settings.
     study : Study
         In canonical order.
@@ -133,7 +130,7 @@ def train_effect(
 
 
 def predict_effect(
-    learner: "ImageEffectLearner",
+    learner: ReadsImages,
     trained: TrainedEffect,
     chips: Chips,
     sites: "pd.Series[Any]",
@@ -143,7 +140,7 @@ def predict_effect(
 
     Parameters
     ----------
-    learner : ImageEffectLearner
+    learner : ReadsImages
     trained : TrainedEffect
     chips : Chips
     sites : pandas.Series of shape (n_rows,)
@@ -155,7 +152,7 @@ def predict_effect(
 
 
 def _outputs(
-    learner: "ImageEffectLearner",
+    learner: ReadsImages,
     part: TrainedTasks,
     chips: Chips,
     sites: "pd.Series[Any]",

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from terracausal._foundation.errors import RoleError
 from terracausal._foundation.randomness import canonical_order
-from terracausal.mixtures.layout import MixtureSpec
 from terracausal.mixtures.outcomes import OutcomeScale, learn_scale
 from terracausal.mixtures.projection import SiteProjection, learn_projection
+from terracausal.mixtures.settings import MixtureSpec
 from terracausal.study import Study
 
 Floats = NDArray[np.float64]

@@ -11,7 +11,6 @@ from terracausal._foundation.checks import check_count, check_positive, check_sa
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.mixtures.adjusting import residuals_of
 from terracausal.mixtures.design import MixtureDesign, MixtureTable
-from terracausal.mixtures.layout import MixtureSpec
 from terracausal.mixtures.preparing import prepare, site_features, train_on_images
 from terracausal.mixtures.results import (
     MixtureAnswers,
@@ -29,6 +28,7 @@ from terracausal.mixtures.settings import (
     Effect,
     Family,
     Guide,
+    MixtureSpec,
     Noise,
     check_settings,
 )

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from math import log, prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from terracausal.mixtures.design import MixtureTable
 from terracausal.mixtures.outcomes import COUNTS
-
-if TYPE_CHECKING:
-    from terracausal.mixtures.design import MixtureTable
+from terracausal.mixtures.settings import MixtureSpec
 
 # outcomes that pile up at one value would otherwise pull the SD of a type to 0, where the
 # density is infinite
@@ -26,25 +24,6 @@ _AXIS = {
     "baseline_shift": 0,
     "odds_baseline_shift": 0,
 }
-
-
-@dataclass(frozen=True)
-class MixtureSpec:
-    """What is fitted, short of the data.
-
-    Parameters
-    ----------
-    n_components : int, default=2
-    family, noise, effect, adjustment, baseline : str
-        As in `EffectMixture`.
-    """
-
-    n_components: int = 2
-    family: str = "normal"
-    noise: str = "arm"
-    effect: str = "constant"
-    adjustment: str = "baseline"
-    baseline: str = "shared"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +52,7 @@ class Block:
         return prod(self.shape)
 
 
-def parameter_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, ...]:
+def parameter_blocks(table: MixtureTable, spec: MixtureSpec) -> tuple[Block, ...]:
     """Return the parameters of a mixture and their priors, for standardised outcomes.
 
     Parameters
@@ -104,7 +83,7 @@ def parameter_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, .
     return (*blocks, *_noise_blocks(table, spec), *_shift_blocks(spec))
 
 
-def _noise_blocks(table: "MixtureTable", spec: MixtureSpec) -> tuple[Block, ...]:
+def _noise_blocks(table: MixtureTable, spec: MixtureSpec) -> tuple[Block, ...]:
     blocks, unit = [], unit_of(spec.family)
     if spec.family not in (*COUNTS, *_LOGITS):
         own = spec.noise == "arm_and_component"

@@ -1,9 +1,9 @@
 """What can be chosen, and what cannot be combined."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from terracausal._foundation.checks import check_choice
-from terracausal.mixtures.layout import MixtureSpec
 
 Family = Literal[
     "normal",
@@ -22,6 +22,25 @@ Baseline = Literal["shared", "by_type"]
 Guide = Literal["full_rank", "low_rank", "mean_field", "laplace", "nuts"]
 MIN_REFITS = 10
 _ORTHOGONAL = ("normal", "student_t")
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """What is fitted, short of the data.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+    family, noise, effect, adjustment, baseline : str
+        As in `EffectMixture`.
+    """
+
+    n_components: int = 2
+    family: str = "normal"
+    noise: str = "arm"
+    effect: str = "constant"
+    adjustment: str = "baseline"
+    baseline: str = "shared"
 
 
 def check_settings(spec: MixtureSpec, guide: str) -> None:

@@ -22,13 +22,13 @@ from terracausal.mixtures.fitting import (
 from terracausal.mixtures.labels import match_components
 from terracausal.mixtures.layout import (
     SMALLEST_SD,
-    MixtureSpec,
     parameter_blocks,
     relabel,
 )
 from terracausal.mixtures.optimise import hessian, minimise, polish, value_and_gradient
 from terracausal.mixtures.outcomes import FAMILIES, OutcomeScale
 from terracausal.mixtures.posterior import pyro_program
+from terracausal.mixtures.settings import MixtureSpec
 from terracausal.mixtures.uncertainty import (
     bootstrap_answers,
     degrees_of_freedom_factor,
