@@ -95,9 +95,19 @@ class BootstrapEffect(IntervalResult):
         Returns
         -------
         ndarray of shape (n_terms, 2)
+
+        Notes
+        -----
+        The ends are the draws of rank (R + 1) (1 - level) / 2 from below and from above, of R, with
+        values between ranks interpolated (Davison & Hinkley (1997), Bootstrap Methods and their
+        Application, section 5.2, doi:10.1017/CBO9780511802843). Where that rank is whole, one more
+        draw lies between them with probability `level`. With fewer than 2 / (1 - level) - 1 draws,
+        39 for 95 %, it is below 1; the ends are then the lowest and the highest draw, too near to
+        each other.
         """
         tail = (1 - check_fraction("level", level)) / 2
-        return np.asarray(np.quantile(self.draws, [tail, 1 - tail], axis=0).T)
+        ends = np.quantile(self.draws, [tail, 1 - tail], axis=0, method="weibull")
+        return np.asarray(ends.T)
 
     def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per term, with the tidy columns of an estimate and both spreads.
@@ -146,6 +156,9 @@ class BootstrapEffect(IntervalResult):
             f"  drawn       {len(self.draws)} resamples of {self.n_clusters:,} clusters, "
             f"{len(self.seeds)} seeds; all learners refitted"
         )
+        least = int(np.ceil(2 / (1 - level) - 1 - 1e-9))
+        if len(self.draws) < least:
+            lines.append(f"  note        a {level:.0%} interval needs {least} draws or more")
         if self.n_refused:
             lines.append(f"  note        {self.n_refused} further resamples were refused")
         lines += [f"  assumes     {text}" for text in self.assumptions]

@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 
 from terracausal._foundation.errors import OverlapWarning
-from terracausal.effects import average_effect, bootstrap_effect, regression_adjustment
+from terracausal.effects import (
+    BootstrapEffect,
+    average_effect,
+    bootstrap_effect,
+    regression_adjustment,
+)
 from terracausal.nuisance import Scores
 from terracausal.study import Study
 
@@ -110,11 +115,36 @@ def test_any_estimator(study):
     found = bootstrap_effect(
         study, lambda s, rng: regression_adjustment(s), n_draws=20, n_seeds=2, random_state=0
     )
-    low, high = found.confint(0.9)[0]
-    assert low == pytest.approx(np.quantile(found.draws, 0.05))
-    assert high == pytest.approx(np.quantile(found.draws, 0.95))
     assert found.to_dataframe().columns[-2:].tolist() == ["sampling_sd", "seed_sd"]
     assert found.plot().get_figure() is not None
+
+
+def spread_of(draws):
+    n_terms = draws.shape[1]
+    terms = tuple(f"t{k}" for k in range(n_terms))
+    value, seeds = np.zeros(n_terms), np.zeros((2, n_terms))
+    return BootstrapEffect(value, draws, seeds, terms, "effect", "example", 100, 20)
+
+
+def test_ends_are_the_ranks_that_hold_one_more_draw_at_the_level(rng):
+    draws = rng.normal(size=(39, 4000))
+    interval, ordered = spread_of(draws).confint(0.95), np.sort(draws, axis=0)
+    # ranks 40 * 0.025 = 1 and 39; 40 * 0.05 = 2; 40 * 0.0375 = 1.5
+    np.testing.assert_allclose(interval.T, ordered[[0, -1]], rtol=1e-12)
+    np.testing.assert_allclose(spread_of(draws).confint(0.9).T, ordered[[1, -2]], rtol=1e-12)
+    low = spread_of(draws).confint(0.925)[:, 0]
+    np.testing.assert_allclose(low, (ordered[0] + ordered[1]) / 2, rtol=1e-12)
+    # exactly 0.95 by exchangeability; a false alarm once in 100,000 is 4.42 binomial errors.
+    # Ranks of 1 + 38 * 0.025, which NumPy takes by default, would hold 0.90
+    new = rng.normal(size=4000)
+    held = (interval[:, 0] <= new) & (new <= interval[:, 1])
+    assert held.mean() == pytest.approx(0.95, abs=4.42 * np.sqrt(0.95 * 0.05 / 4000))
+
+
+def test_too_few_draws_for_the_level_are_told(rng):
+    told = "a 95% interval needs 39 draws or more"
+    assert told in spread_of(rng.normal(size=(38, 1))).summary()
+    assert told not in spread_of(rng.normal(size=(39, 1))).summary()
 
 
 @pytest.mark.parametrize("option", ["n_draws", "n_seeds"])
