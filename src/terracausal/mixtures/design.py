@@ -75,6 +75,17 @@ class SiteTable:
     types: pd.DataFrame
     baseline: pd.DataFrame
 
+    @property
+    def of_baseline(self) -> pd.DataFrame:
+        """All that is said of a site.
+
+        What a network misses of the baseline must not go to the types for being correlated with
+        their log odds.
+        """
+        if self.baseline is self.types:
+            return self.types
+        return pd.concat([self.types, self.baseline], axis=1)
+
 
 @dataclass(frozen=True, eq=False)
 class MixtureDesign:
@@ -151,7 +162,7 @@ class MixtureDesign:
     def _features_of(self, keys: pd.Index, described: SiteTable) -> tuple[Floats, Floats]:
         return (
             self.types.project(described.types.loc[keys]),
-            self.baseline.project(described.baseline.loc[keys]),
+            self.baseline.project(described.of_baseline.loc[keys]),
         )
 
 
@@ -202,7 +213,7 @@ def learn_design(
     scale = learn_scale(y, weights_of(ordered), spec.family, ordered.roles.outcome)
     types = learn_projection(described.types.loc[keys], n_dimensions)
     same = described.baseline is described.types
-    place = types if same else learn_projection(described.baseline.loc[keys], n_dimensions)
+    place = types if same else learn_projection(described.of_baseline.loc[keys], n_dimensions)
     spread = covariates.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     return MixtureDesign(types, place, covariates.mean(axis=0), spread, scale, spec)
