@@ -52,6 +52,8 @@ class MixtureDensity:
         self._at_floor = torch.from_numpy(table.at_floor[order])
         self._treatment = _tensor(table.treatment[order])
         self._dose = _tensor(table.dose[order])
+        chance = _tensor((table.treatment - table.dose)[order])
+        self._predicted = chance if chance.any() else None
         self._weight = _tensor(table.weight[order])
         self._baseline = _tensor(table.baseline[order])
         self._modifier = _tensor(table.modifier[order])
@@ -113,8 +115,9 @@ class MixtureDensity:
         part = copy.copy(self)
         part.n_sites, part._starts, part._site = len(sites), starts, torch.from_numpy(own)
         for name in ("_outcome", "_at_floor", "_treatment", "_dose", "_weight", "_baseline",
-                     "_modifier"):  # fmt: skip
-            setattr(part, name, getattr(self, name)[units])
+                     "_modifier", "_predicted"):  # fmt: skip
+            if getattr(self, name) is not None:
+                setattr(part, name, getattr(self, name)[units])
         part._kept = (0, [])
         part._image = self._image[torch.from_numpy(sites)]
         return part
@@ -293,7 +296,13 @@ class MixtureDensity:
         return drawn.gather(2, kind[:, :, None])[:, :, 0]
 
     def _predictors(self, parameters: Tensor, dose: Tensor) -> list[Tensor]:
-        """Return the linear predictors by unit and type."""
+        """Return the linear predictors by unit and type.
+
+        Where the dose is the treatment w less its prediction e, the outcome is less what was
+        expected of it before type and treatment were known. Type k, with an intercept a_k of its
+        own, is left with ``tau_k (w - e)`` and with the gap between ``a_k + tau_k e`` and its mean
+        over types given the image.
+        """
         found = []
         for prefix in ("", "odds_")[: self.family.n_predictors]:
             baseline = self.part(parameters, f"{prefix}baseline") @ self._baseline.T
@@ -303,10 +312,14 @@ class MixtureDensity:
             if not prefix and "effect_slope" in self._names:
                 slope = self.part(parameters, "effect_slope")
                 effect = effect + torch.einsum("up,bkp->buk", self._modifier, slope)
-            by_type = baseline[:, :, None]
+            own = torch.zeros_like(effect)
             if f"{prefix}baseline_shift" in self._names:
-                by_type = by_type + self.part(parameters, f"{prefix}baseline_shift")[:, None, :]
-            found.append(by_type + dose[None, :, None] * effect)
+                own = self.part(parameters, f"{prefix}baseline_shift")[:, None, :]
+            if self._predicted is not None:
+                own = own + self._predicted[None, :, None] * effect
+                chance = torch.exp(self.log_membership(parameters))[:, self._site]
+                own = own - (chance * own).sum(dim=2, keepdim=True)
+            found.append(baseline[:, :, None] + own + dose[None, :, None] * effect)
         return found
 
     def _noise(self, parameters: Tensor, arm: Tensor) -> Noise:

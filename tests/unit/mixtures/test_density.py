@@ -257,13 +257,33 @@ def test_an_effect_linear_in_modifiers_adds_to_the_dose(rng):
     found = density.unit_effects(torch.tensor(point)[None])[0].numpy()
     np.testing.assert_allclose(found, effect, rtol=1e-12)
     # as if the baseline of each unit held its own effect
-    other = replace(table, dose=np.zeros(8), modifier=np.empty((8, 0)))
+    other, parts["effect"] = replace(table, modifier=np.empty((8, 0))), np.zeros(2)
     for k in (0, 1):
         moved = replace(other, outcome=table.outcome - table.dose * effect[:, k])
         plain = make_density(rng, table=moved)
         kept = np.concatenate([parts[b.name].ravel() for b in plain.blocks])
         mine = density.log_units(torch.tensor(point)[None])[0, :, k]
         np.testing.assert_allclose(mine, plain.log_units(torch.tensor(kept)[None])[0, :, k])
+
+
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_residuals_are_centred_at_what_the_image_lets_expect(n_components, rng):
+    table = make_table(np.random.default_rng(5))
+    chance = rng.random(8)
+    plain = make_density(rng, n_components=n_components, table=table)
+    point = torch.tensor(rng.normal(size=plain.n_parameters))
+    effect = plain.part(point[None], "effect")[0].numpy()
+    by_image = torch.exp(plain.log_membership(point[None]))[0].numpy() @ effect
+    # of an outcome baseline + effect of the type, the prediction baseline + chance * by_image
+    left = table.outcome - chance * by_image[table.site]
+    moved = replace(table, outcome=left, dose=table.treatment - chance)
+    density = make_density(rng, n_components=n_components, table=moved)
+    np.testing.assert_allclose(density.log_units(point[None]), plain.log_units(point[None]))
+    some = np.array([0, 2])
+    np.testing.assert_allclose(
+        density.at(some).log_sites(point[None])[0], plain.log_sites(point[None])[0, some]
+    )
+    np.testing.assert_allclose(density.unit_effects(point[None]), plain.unit_effects(point[None]))
 
 
 def test_parts_of_sites_add_up(rng, monkeypatch):

@@ -244,6 +244,28 @@ def test_the_orthogonal_likelihood_adjusts_for_what_the_nuisances_know(two_types
     assert told == (adjustment == "baseline")
 
 
+def test_the_orthogonal_likelihood_keeps_types_apart_where_most_are_treated(two_types):
+    study, embeddings, kind = two_types(150, 7, random_state=3)
+    table = study.table.drop(columns=embeddings.columns)
+    rng = np.random.default_rng(3)
+    effect = 2.0 * kind.loc[table["site"]].to_numpy()
+    table["outcome"] -= effect * table["treated"]
+    table["treated"] = (rng.random(len(table)) < 0.8).astype(int)
+    table["outcome"] += effect * table["treated"]
+    roles = {"outcome": "outcome", "treatment": "treated", "site": "site", "propensity": 0.8}
+    seen = Study(table, **roles, covariates=["age"]).join(embeddings, role="modifier")
+    mixture = clone(QUICK).set_params(n_dimensions=4, adjustment="orthogonal", n_bootstrap=0)
+    mixture.fit(seen)
+    found, share = mixture.component_effects_, mixture.shares_
+    # 3 normal errors; 1e-5. Residuals of one type would hold a part of the other types' effects
+    widest = stats.norm.isf(1e-5 / 6)
+    assert (np.abs(found.value - [0, 2]) < widest * found.std_error).all()
+    assert abs(share.value[1] - kind.mean()) < widest * share.std_error[1]
+    assert found.std_error.max() < 0.2
+    types = mixture.memberships_.to_numpy().argmax(axis=1)
+    assert (types == kind.to_numpy()).mean() > 0.9
+
+
 def test_minibatches_find_the_same_posterior(small):
     study, _, mixture = small
     batches = clone(QUICK).set_params(guide="mean_field", batch_size=20, n_bootstrap=0).fit(study)
