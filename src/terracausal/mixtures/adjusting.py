@@ -9,9 +9,10 @@ from terracausal.study import Study
 def residuals_of(study: Study, nuisances: Nuisances) -> pd.DataFrame:
     """Return outcome and treatment less what was predicted out of fold.
 
-    For one type, ``outcome = effect treatment + noise``: Robinson's (1988) form, whose square is the
-    R-loss of Nie & Wager (2021), doi:10.1093/biomet/asaa076. Of several types each has besides the
-    propensity times the gap between its effect and that expected of the image, which was predicted.
+    For one type, ``outcome = effect treatment + noise``: Robinson's (1988) form, whose square is
+    the R-loss of Nie & Wager (2021), doi:10.1093/biomet/asaa076. A type among several also has the
+    propensity times the gap between its effect and the one expected of the image, which the
+    prediction contained.
 
     Parameters
     ----------
