@@ -25,7 +25,7 @@ class MixtureTable:
     observed : ndarray of shape (n_units,)
         Outcomes in their own units.
     outcome, treatment, weight : ndarray of shape (n_units,)
-        Weights have mean 1.
+        Weights have mean 1, not counting units without weight.
     dose : ndarray of shape (n_units,)
         What multiplies the effect: the treatment, or what is left of it after its prediction.
     at_floor : ndarray of bool of shape (n_units,)
@@ -149,7 +149,7 @@ class MixtureDesign:
             outcome=self.scale.standardise(y),
             treatment=treatment,
             dose=dose,
-            weight=weight / weight.mean(),
+            weight=weight / weight[weight > 0].mean(),
             at_floor=self.scale.at_floor(y),
             baseline=baseline,
             modifier=modifiers[self.spec.effect],

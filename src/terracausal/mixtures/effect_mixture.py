@@ -11,7 +11,7 @@ from terracausal._foundation.checks import check_count, check_positive, check_sa
 from terracausal._foundation.randomness import RandomState, random_generator
 from terracausal.mixtures.adjusting import residuals_of
 from terracausal.mixtures.design import MixtureDesign, MixtureTable
-from terracausal.mixtures.preparing import prepare, site_features, train_on_images
+from terracausal.mixtures.preparing import check_input, prepare, site_features, train_on_images
 from terracausal.mixtures.results import (
     MixtureAnswers,
     answers_of,
@@ -267,15 +267,16 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
             The same object.
         """
         self._check_settings()
+        check_input(study, chips, self)
         # streams of their own: the check does not depend on the number of components
         searching, refitting, checking, training = random_generator(self.random_state).spawn(4)
+        if nuisances is None:
+            nuisances = cross_fit(study, random_state=checking)
+        check_same_index("nuisances", nuisances.table.index, study.units)
         self.networks_, described = None, None
         if chips is not None or self.networks is not None:
             self.networks_ = train_on_images(self, study, chips, training)
             described = self.networks_.out_of_fold
-        if nuisances is None:
-            nuisances = cross_fit(study, random_state=checking)
-        check_same_index("nuisances", nuisances.table.index, study.units)
         left = residuals_of(study, nuisances) if self.adjustment == "orthogonal" else None
         design, table = prepare(study, self, described, left)
         density, mode, posterior = self._search(design, table, searching)

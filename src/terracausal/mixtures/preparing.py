@@ -87,6 +87,69 @@ def check_support(n_sites: int, n_components: int) -> None:
         )
 
 
+def check_input(study: Study, chips: "Chips | None", mixture: "EffectMixture") -> None:
+    """Refuse, before anything is fitted or trained, what a mixture cannot be fitted to.
+
+    Parameters
+    ----------
+    study : Study
+    chips : Chips or None
+    mixture : EffectMixture
+        Its settings.
+
+    Raises
+    ------
+    TypeError
+        One of these is something else.
+    RoleError
+        The networks read something else, or effects are to differ along no covariates.
+    AlignmentError
+        A site has no chip.
+    ValueError
+        The outcome is constant or not of the family, or sites are too few.
+    """
+    from terracausal.imagery import Chips
+
+    kinds = (
+        ("study", study, Study),
+        ("chips", chips, Chips | None),
+        ("networks", mixture.networks, MixtureNetworks | None),
+    )
+    for name, given, kind in kinds:
+        if not isinstance(given, kind):
+            wanted = {"study": "a Study", "chips": "Chips", "networks": "MixtureNetworks"}[name]
+            raise TypeError(
+                f"`{name}` must be {wanted}; got {type(given).__name__}. Embeddings are joined to "
+                "the study: study.join(embeddings, role='modifier')."
+            )
+    if chips is not None or mixture.networks is not None:
+        check_network_input(mixture.networks or MixtureNetworks(), chips)
+    if chips is not None:
+        site_labels(study)
+        check_same_places(study, chips)
+        join_images(study, chips)
+    blank = pd.DataFrame(index=pd.Index(site_labels(study).unique()))
+    learn_design(study, mixture.spec, 1, SiteTable(blank, blank))
+    check_support(len(blank), mixture.n_components)
+
+
+def check_network_input(given: MixtureNetworks, chips: "Chips | None") -> None:
+    """Refuse chips for networks that read embeddings, and the other way round.
+
+    Parameters
+    ----------
+    given : MixtureNetworks
+    chips : Chips or None
+    """
+    if given.reads_embeddings != (chips is None):
+        got = "no chips" if chips is None else f"chips of {chips.n_sites} sites"
+        raise RoleError(
+            f"The network {given.network!r} reads "
+            f"{'embeddings, fit(study)' if given.reads_embeddings else 'chips, fit(study, chips)'};"
+            f" got {got}."
+        )
+
+
 def train_on_images(
     mixture: "EffectMixture", study: Study, chips: "Chips | None", rng: np.random.Generator
 ) -> SiteNetworks:
@@ -108,13 +171,7 @@ def train_on_images(
     from terracausal.mixtures.network_training import site_folds, train_site_networks
 
     given = mixture.networks or MixtureNetworks()
-    if given.reads_embeddings != (chips is None):
-        got = "no chips" if chips is None else f"chips of {chips.n_sites} sites"
-        raise RoleError(
-            f"The network {given.network!r} reads "
-            f"{'embeddings, fit(study)' if given.reads_embeddings else 'chips, fit(study, chips)'};"
-            f" got {got}."
-        )
+    check_network_input(given, chips)
     grouped, embedding = study, None
     if chips is None:
         table = embeddings_of(study.canonical(), None).types

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from terracausal._foundation.errors import AlignmentError, RoleError
 from terracausal.datasets import load_dataset
 from terracausal.encoders import BandStatisticsEncoder
-from terracausal.mixtures import EffectMixture, MixtureWarning
+from terracausal.mixtures import EffectMixture, MixtureNetworks, MixtureWarning, effect_mixture
 from terracausal.mixtures.fitting import component_answers, find_mode, make_density
 from terracausal.mixtures.preparing import prepare
 from terracausal.mixtures.results import find_problems
@@ -347,6 +347,56 @@ def test_outcomes_of_another_family_are_told_by_the_checks(two_types):
 def test_settings_that_cannot_be(small, setting, match):
     with pytest.raises(ValueError, match=match):
         clone(QUICK).set_params(**setting).fit(small[0])
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Nothing may be fitted, not even predictions of outcome and treatment."""
+
+    def refuse(*_, **__):
+        raise AssertionError("something was fitted before the input was checked")
+
+    for name in ("cross_fit", "train_on_images", "prepare"):
+        monkeypatch.setattr(effect_mixture, name, refuse)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    ("setting", "error", "match"),
+    [
+        ({"n_components": 7}, ValueError, r"60 sites support at most 6"),
+        ({"family": "poisson"}, ValueError, r"takes counts 0, 1, 2, …; 240 of 240"),
+        ({"networks": "mlp"}, TypeError, r"`networks` must be MixtureNetworks; got str"),
+        ({"networks": MixtureNetworks("cnn")}, RoleError, r"'cnn' reads chips, .*; got no chips"),
+    ],
+)
+def test_input_is_checked_before_anything_is_fitted(small, setting, error, match):
+    study, embeddings, _ = small
+    with pytest.raises(error, match=match):
+        clone(QUICK).set_params(**setting).fit(study)
+    with pytest.raises(TypeError, match=r"`study` must be a Study; got DataFrame"):
+        clone(QUICK).fit(study.table)
+    with pytest.raises(TypeError, match=r"`chips` must be Chips; got DataFrame\. Embeddings are"):
+        clone(QUICK).fit(study, embeddings)
+    lonely = study.with_roles(covariates=())
+    with pytest.raises(RoleError, match=r"effect='covariates' .*; it has none"):
+        clone(QUICK).set_params(effect="covariates").fit(lonely)
+
+
+def test_units_without_weight_do_not_matter(small):
+    study, embeddings, _ = small
+    table = study.table.drop(columns=embeddings.columns)
+    table["weight"] = np.where(np.arange(len(table)) % 4 == 1, 0.0, 1.0)
+    roles = {"outcome": "outcome", "treatment": "treated", "site": "site", "propensity": 0.5}
+
+    def density_of(rows):
+        seen = Study(rows, **roles, weight="weight").join(embeddings, role="modifier")
+        design, found = prepare(seen, QUICK)
+        return make_density(design, found)
+
+    every, some = density_of(table), density_of(table[table["weight"] > 0])
+    point = torch.full((1, every.n_parameters), 0.3, dtype=torch.float64)
+    np.testing.assert_allclose(every.log_sites(point), some.log_sites(point))
 
 
 def test_a_constant_outcome_is_refused(small):
