@@ -266,24 +266,28 @@ def test_an_effect_linear_in_modifiers_adds_to_the_dose(rng):
         np.testing.assert_allclose(mine, plain.log_units(torch.tensor(kept)[None])[0, :, k])
 
 
+@pytest.mark.parametrize("baseline", ["shared", "by_type"])
 @pytest.mark.parametrize("n_components", [1, 3])
-def test_residuals_are_centred_at_what_the_image_lets_expect(n_components, rng):
+def test_residuals_are_centred_at_what_was_expected(n_components, baseline, rng):
     table = make_table(np.random.default_rng(5))
-    chance = rng.random(8)
-    plain = make_density(rng, n_components=n_components, table=table)
-    point = torch.tensor(rng.normal(size=plain.n_parameters))
-    effect = plain.part(point[None], "effect")[0].numpy()
-    by_image = torch.exp(plain.log_membership(point[None]))[0].numpy() @ effect
-    # of an outcome baseline + effect of the type, the prediction baseline + chance * by_image
-    left = table.outcome - chance * by_image[table.site]
-    moved = replace(table, outcome=left, dose=table.treatment - chance)
-    density = make_density(rng, n_components=n_components, table=moved)
-    np.testing.assert_allclose(density.log_units(point[None]), plain.log_units(point[None]))
+    blocks = parameter_blocks(table, MixtureSpec(n_components, baseline=baseline))
+    plain = MixtureDensity(table, blocks, "normal")
+    point = torch.tensor(rng.normal(size=(1, plain.n_parameters)))
+    own = {block.name: plain.part(point, block.name)[0].numpy() for block in blocks}
+    propensity = rng.random(8)[:, None]
+    of_type = own.get("baseline_shift", 0.0) + propensity * own["effect"]
+    chance = torch.exp(plain.log_membership(point))[0].numpy()
+    expected = (chance[table.site] * of_type).sum(axis=1)
+    moved = replace(
+        table, outcome=table.outcome - expected, dose=table.treatment - propensity[:, 0]
+    )
+    density = MixtureDensity(moved, blocks, "normal")
+    np.testing.assert_allclose(density.log_units(point), plain.log_units(point))
     some = np.array([0, 2])
     np.testing.assert_allclose(
-        density.at(some).log_sites(point[None])[0], plain.log_sites(point[None])[0, some]
+        density.at(some).log_sites(point)[0], plain.log_sites(point)[0, some]
     )
-    np.testing.assert_allclose(density.unit_effects(point[None]), plain.unit_effects(point[None]))
+    np.testing.assert_allclose(density.unit_effects(point), plain.unit_effects(point))
 
 
 def test_parts_of_sites_add_up(rng, monkeypatch):
