@@ -316,12 +316,16 @@ def refuse_other_encoder(found: dict[str, Any], fitted: tuple[dict[str, Any], ..
     fitted : tuple of dict
         What the joined tables of the fitted study said.
     """
-    if not found or len(fitted) != 1 or not fitted[0]:
+    if not found or not fitted or not all(fitted):
         return
-    names = sorted({*found, *fitted[0]} - {*_PASSING})
-    other = [name for name in names if found.get(name) != fitted[0].get(name)]
+    gaps = []
+    for made in fitted:
+        names = sorted({*found, *made} - {*_PASSING})
+        gaps.append([name for name in names if found.get(name) != made.get(name)])
+    # of several joined tables, facts of any may have survived putting them together
+    other, made = min(zip(gaps, fitted, strict=True), key=lambda pair: len(pair[0]))
     if other:
-        told = "; ".join(f"{k}: {found.get(k)!r}, not {fitted[0].get(k)!r}" for k in other[:3])
+        told = "; ".join(f"{k}: {found.get(k)!r}, not {made.get(k)!r}" for k in other[:3])
         raise AlignmentError(
             "Types are read off embeddings of the encoder that made the fitted ones; these differ "
             f"in {list_some(other)} ({told}). Transform with the encoder that was fitted."

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _N_RESAMPLES = 500
+_OF_RESIDUALS = ("normal", "student_t")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,8 @@ def compare_orthogonalized(
     Parameters
     ----------
     mixture : EffectMixture
-        Settings of both fits; if it is fitted to this study, this is the first of them.
+        Settings of both fits, of family "normal" or "student_t"; if it is fitted to this study,
+        this is the first of them.
     study : Study
         With covariates.
     chips : Chips, default=None
@@ -130,6 +132,8 @@ def compare_orthogonalized(
     ------
     RoleError
         The study has no covariates.
+    ValueError
+        The family is neither "normal" nor "student_t".
 
     Notes
     -----
@@ -151,12 +155,18 @@ def compare_orthogonalized(
             "Orthogonalizing takes out of the outcome what covariates explain; the study has 0 "
             "covariates. Name them, Study(..., covariates=['age'])."
         )
+    if mixture.family not in _OF_RESIDUALS:
+        raise ValueError(
+            "What covariates leave of an outcome is of no family but "
+            f"{' and '.join(map(repr, _OF_RESIDUALS))}; the mixture has family="
+            f"{mixture.family!r}. Set one of these."
+        )
     rng = random_generator(random_state)
     nuisances = cross_fit(drop_embeddings(study), folds, random_state=rng)
     left = residuals_of(study, nuisances)["outcome"]
     note = "the outcome is what its prediction from covariates, out of fold, leaves"
     moved = replace_outcome(study, left, note)
-    first = mixture if hasattr(mixture, "design_") else clone(mixture).fit(study, chips)
+    first = mixture if _is_fitted_to(mixture, study) else clone(mixture).fit(study, chips)
     second = clone(mixture).fit(moved, chips)
     images = embeddings_of(study.canonical(), None).types if chips is None else chips
     count = mixture.n_components
@@ -175,6 +185,16 @@ def compare_orthogonalized(
     rows = rng.integers(len(both), size=(_N_RESAMPLES, len(both)))
     spread = np.nanstd([_correlation(both[some]) for some in rows]) if count > 1 else 0.0
     return MembershipComparison(_correlation(both), float(spread), table, effects)
+
+
+def _is_fitted_to(mixture: EffectMixture, study: Study) -> bool:
+    """Tell whether a mixture is fitted, and to the units and outcomes of this study."""
+    if not hasattr(mixture, "design_") or not mixture.unit_effects_.index.equals(study.units):
+        return False
+    checks = mixture.predictive_checks_.set_index(["statistic", "arm"])["observed"]
+    arms = study.outcome.groupby(study.treatment)
+    found = [checks["mean", arm] for arm in ("control", "treated")]
+    return mixture.adjustment == "baseline" and bool(np.allclose(found, arms.mean(), rtol=1e-9))
 
 
 def _correlation(both: Floats) -> float:

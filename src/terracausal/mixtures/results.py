@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 _MIN_UNITS = 5.0
 _MIN_SHARE = 0.02
 _CLEAR = 0.01
+_SAME = 1e-3  # of the standard error of the average effect
 _ASSUMPTIONS = (
     "treatment is as good as random given covariates and image",
     "the number of components is right, and the baseline is linear (or what networks found) and "
@@ -198,6 +199,7 @@ def find_problems(
                 f"component {k + 1} holds {share:.1%} of the units: it has collapsed. Use fewer "
                 "components"
             )
+    notes += _same_types(answers)
     implied, average = answers.implied, answers.average
     error = float(np.hypot(implied.std_error[0], average.std_error[0]))
     gap = float(implied.value[0] - average.value[0])
@@ -208,6 +210,17 @@ def find_problems(
             "or baseline may be wrong, or treatment confounded"
         )
     return tuple(notes)
+
+
+def _same_types(answers: MixtureAnswers) -> list[str]:
+    """Say which neighbouring components are one and the same: no data part them."""
+    effect = answers.effects.value
+    near = np.flatnonzero(np.diff(effect) < _SAME * answers.implied.std_error[0]) + 1
+    return [
+        f"components {k} and {k + 1} have the same effect, {effect[k]:.4g}: nothing parts them and "
+        "they are one type. Use fewer components"
+        for k in near
+    ]
 
 
 def baseline_notes(p_value: float | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from terracausal.datasets import load_dataset
 from terracausal.encoders import BandStatisticsEncoder
 from terracausal.mixtures import EffectMixture, MixtureNetworks, MixtureWarning, effect_mixture
 from terracausal.mixtures.fitting import component_answers, find_mode, make_density
+from terracausal.mixtures.networks import refuse_other_encoder
 from terracausal.mixtures.preparing import prepare
 from terracausal.mixtures.results import find_problems
 from terracausal.nuisance import Nuisances
@@ -459,12 +460,35 @@ def test_a_collapsed_component_is_told(two_types):
     answers = component_answers(density, mode.parameters)
     shares = SimpleNamespace(value=answers[3:])
     one = SimpleNamespace(value=answers[2:3], std_error=np.ones(1))
-    told = SimpleNamespace(shares=shares, implied=one, average=one)
+    apart = SimpleNamespace(value=np.array([0.5, 0.6]))
+    told = SimpleNamespace(effects=apart, shares=shares, implied=one, average=one)
     notes = find_problems(density, mode, table, told)
     assert len(notes) == 1
     assert re.search(
         r"component 2 (holds 1\.\d% of the units: it has collapsed|has about)", notes[0]
     )
+
+
+def test_two_components_that_are_one_are_told(small):
+    study, _, mixture = small
+    design, table = prepare(study, QUICK)
+    density = make_density(design, table)
+    mode = find_mode(density, 2, np.random.default_rng(0))
+    one = SimpleNamespace(value=np.zeros(1), std_error=np.ones(1))
+    for gap, told in ((1e-4, True), (1e-2, False)):
+        effects = SimpleNamespace(value=np.array([0.5664, 0.5664 + gap]))
+        answers = SimpleNamespace(effects=effects, shares=mixture.shares_, implied=one, average=one)
+        notes = find_problems(density, mode, table, answers)
+        assert any("components 1 and 2 have the same effect, 0.56" in n for n in notes) == told
+
+
+def test_embeddings_of_several_encoders_are_told_apart():
+    one, two = {"class": "A", "filters": 1}, {"class": "B", "filters": 2}
+    refuse_other_encoder({**two, "last_image": None}, (one, two))
+    refuse_other_encoder({}, (one, two))
+    refuse_other_encoder({"class": "C"}, (one, {}))
+    with pytest.raises(AlignmentError, match=r"differ in 'filters' \(filters: 3, not 2\)"):
+        refuse_other_encoder({"class": "B", "filters": 3}, (one, two))
 
 
 def test_a_bound_that_is_not_finite_names_step_and_learning_rate(small):

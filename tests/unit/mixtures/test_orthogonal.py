@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from terracausal._foundation.errors import RoleError
 from terracausal.mixtures import EffectMixture, compare_orthogonalized
+from terracausal.mixtures.orthogonal import _is_fitted_to
 
 QUICK = EffectMixture(
     2, n_dimensions=2, guide="laplace", n_restarts=3, n_bootstrap=0, random_state=0
@@ -38,3 +39,15 @@ def test_types_need_covariates_that_can_be_taken_out(two_types):
     study, _, _ = two_types(40, 4)
     with pytest.raises(RoleError, match=r"the study has 0 covariates"):
         compare_orthogonalized(QUICK, study.with_roles(covariates=()))
+    logs = clone(QUICK).set_params(family="log_normal")
+    with pytest.raises(ValueError, match=r"'student_t'; the mixture has family='log_normal'"):
+        compare_orthogonalized(logs, study)
+
+
+def test_a_mixture_of_another_study_with_the_same_keys_is_not_the_first(two_types):
+    study, other = (two_types(40, 3, random_state=seed)[0] for seed in (1, 2))
+    mixture = clone(QUICK).fit(study)
+    assert study.units.equals(other.units)
+    assert _is_fitted_to(mixture, study)
+    assert not _is_fitted_to(mixture, other)
+    assert not _is_fitted_to(clone(QUICK), study)
