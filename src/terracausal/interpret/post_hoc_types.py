@@ -175,6 +175,9 @@ class PostHocTypes(TypesOfPlaces, BaseEstimator):
         check_support(len(keys), self.n_components)
         folds = ordered.folds(self.n_folds, random_state=splitting)
         splits = fold_masks(ordered, folds)
+        if nuisances is None:
+            nuisances = cross_fit(study, folds, random_state=scoring)
+        scores = doubly_robust_scores(study, nuisances)
         self.columns_ = tuple(map(str, embeddings.columns))
         self.encoders_ = study.joined_encoders
         self.covariates_ = _covariate_rows(ordered, learner, choosing)
@@ -190,9 +193,6 @@ class PostHocTypes(TypesOfPlaces, BaseEstimator):
             blind[site[test]] = chance[site[test]]
         self.memberships_ = pd.DataFrame(blind, keys, self._columns("probability"))
         group = pd.Series(blind.argmax(axis=1)[site], ordered.units)
-        if nuisances is None:
-            nuisances = cross_fit(study, folds, random_state=scoring)
-        scores = doubly_robust_scores(study, nuisances)
         self._estimate(scores, group.loc[study.units].to_numpy(), learner)
         return self
 

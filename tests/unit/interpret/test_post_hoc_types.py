@@ -244,6 +244,15 @@ def test_one_effect_for_all_makes_no_groups(world):
         clone(QUICK).set_params(learner=TLearner(DummyRegressor())).fit(study)
 
 
+def test_scores_of_other_units_are_refused_before_any_learner_is_fitted(world):
+    study, _, _ = world
+    some = cross_fit(study.subset(np.arange(study.n_units) >= 5), random_state=0)
+    # this learner would be refused once it is fitted
+    useless = clone(QUICK).set_params(learner=TLearner(DummyRegressor()))
+    with pytest.raises(AlignmentError, match=r"5 are missing \('u0000'"):
+        useless.fit(study, nuisances=some)
+
+
 def test_other_embeddings_are_refused(world, types):
     _, embeddings, _ = world
     with pytest.raises(AlignmentError, match="'e1'"):
