@@ -44,7 +44,8 @@ def summarize(mixture: "EffectMixture", level: float) -> str:
         + (
             "1 component, the effect does not differ; which may be all that the data support"
             if one
-            else f"{mixture.n_components} types"
+            else f"{mixture.n_components} types, taken as given: estimates come apart even where "
+            "effects do not differ (see choose_components)"
         ),
     ]
     for r in mixture.to_dataframe(level).itertuples():

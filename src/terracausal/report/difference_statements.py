@@ -162,12 +162,17 @@ def _(result: EffectMixture) -> Statement:
         f"{Interval.from_row(row).text} in {row['share']:.0%} of the units"
         for _, row in result.to_dataframe().iterrows()
     ]
-    sentence = (
-        f"Places are of {len(told)} types by their image, with effects of {list_words(told)}."
-    )
+    if len(told) == 1:
+        sentence = f"With one type of places, the effect is {told[0]}."
+    else:
+        sentence = (
+            f"If places are of {len(told)} types by their image, the types have effects of "
+            f"{list_words(told)}. That there are so many is assumed, and such estimates come apart "
+            "even where effects do not differ."
+        )
     if result.notes_:
         sentence += " " + " ".join(f"{capitalise(note).rstrip('.')}." for note in result.notes_)
-    return Statement("Types of places", sentence, "types", finding=not result.notes_)
+    return Statement("Types of places", sentence, "types")
 
 
 @state.register
@@ -176,13 +181,14 @@ def _(result: PostHocTypes) -> Statement:
         f"{Interval.from_row(row).text} in {row['share']:.0%} of the units"
         for _, row in result.to_dataframe().iterrows()
     ]
+    gap = Interval.from_row(result.contrast_.to_dataframe().iloc[0])
     return Statement(
         "Places grouped by predicted effect",
         f"Grouped by the effect that their image predicts, places have effects of "
         f"{list_words(told)}, measured on places that did not form the groups. The last and the "
-        f"first differ by {Interval.from_row(result.contrast_.to_dataframe().iloc[0]).text}.",
+        f"first differ by {gap.text}.",
         "types",
-        finding=True,
+        finding=gap.sign != 0,
     )
 
 
@@ -206,10 +212,15 @@ def _(result: ComponentChoice) -> Statement:
     if result.n_components == 1:
         told = "The data do not support types of places with different effects"
     else:
-        told = f"The data support {result.n_components} types of places with different effects"
+        told = (
+            f"{result.n_components} types of places is the smallest number that predicts places "
+            "held out about as well as the best"
+        )
+    if result.p_value is not None:
+        told += f" (p = {result.p_value:.2g} of no number predicting better than one type)"
     return Statement(
         "How many types of places?",
-        f"{told}: {n_tried} numbers were tried on places held out.",
+        f"{told}; {n_tried} numbers were tried.",
         "types",
     )
 

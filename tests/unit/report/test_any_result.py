@@ -1,7 +1,7 @@
 """Every result of the library is told in plain words, and any other by what it has itself."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from terracausal.evaluation import (
     trimmed_units,
 )
 from terracausal.interpret import PostHocTypes, component_profile, exemplars, map_types
+from terracausal.mixtures.choosing import ComponentChoice
 from terracausal.report import Report
 from terracausal.report.results import describe_result
 from terracausal.report.statements import state
@@ -218,11 +219,25 @@ def test_mixtures(world):
     mixture.shares_ = tc.Estimate(np.array([0.75, 0.25]), shift, frame, *words)
     mixture.posterior_ = pd.DataFrame({"mean": [0.2, 1.0], "sd": 0.1})
     mixture.notes_ = ()
-    assert state(mixture).finding
     assert "in 75% of the units" in state(mixture).sentence
-    mixture.notes_ = ("component 2 has collapsed",)
+    # the number of types was given, so that it is no finding
+    assert state(mixture).sentence.startswith("If places are of 2 types")
     assert not state(mixture).finding
+    mixture.notes_ = ("component 2 has collapsed",)
     assert state(mixture).sentence.endswith("Component 2 has collapsed.")
+    one = {"value": np.array([0.5]), "influence": shift[:, :1], "terms": ("component 1",)}
+    mixture.component_effects_ = replace(mixture.component_effects_, **one)
+    mixture.shares_ = replace(mixture.shares_, **{**one, "value": np.ones(1)})
+    mixture.posterior_ = mixture.posterior_.iloc[:1]
+    assert state(mixture).sentence.startswith("With one type of places, the effect is 0.5")
+
+
+def test_the_number_of_types_is_told_with_its_test():
+    table = pd.DataFrame({"n_components": [1, 2]})
+    told = state(ComponentChoice(2, table, 0.17))
+    assert "2 types of places is the smallest number" in told.sentence
+    assert "p = 0.17 of no number predicting better than one" in told.sentence
+    assert "do not support types" in state(ComponentChoice(1, table, 0.6)).sentence
 
 
 def test_tests_of_any_heterogeneity():
