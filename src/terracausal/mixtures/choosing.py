@@ -17,7 +17,8 @@ from terracausal._foundation.progress import track
 from terracausal._foundation.randomness import draw_seed, random_generator
 from terracausal.mixtures.effect_mixture import EffectMixture
 from terracausal.mixtures.held_out import HeldOut, HeldOutSearch
-from terracausal.mixtures.preparing import MIN_SITES, check_support
+from terracausal.mixtures.preparing import check_support
+from terracausal.mixtures.settings import MIN_SITES
 from terracausal.study import Folds, Study
 from terracausal.study.folds import check_whole_clusters
 from terracausal.study.result import TabularResult

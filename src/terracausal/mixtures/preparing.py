@@ -26,6 +26,7 @@ from terracausal.mixtures.networks import (
     refuse_other_input,
 )
 from terracausal.mixtures.projection import learn_projection
+from terracausal.mixtures.settings import MIN_SITES
 from terracausal.study import Study
 from terracausal.study.data import check_same_places
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from terracausal.mixtures.effect_mixture import EffectMixture
 
 Floats = NDArray[np.float64]
-MIN_SITES = 10
 
 
 def prepare(

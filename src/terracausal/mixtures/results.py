@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from terracausal.mixtures.design import MixtureTable, site_labels
+from terracausal.mixtures.settings import MIN_SITES
 from terracausal.nuisance import Nuisances, doubly_robust_scores
 from terracausal.study import Estimate, Study
 
@@ -184,7 +185,8 @@ def find_problems(
     """
     from terracausal.mixtures.fitting import posterior_answers
 
-    memberships = posterior_answers(density, mode.parameters[None])[1][table.site]
+    by_site = posterior_answers(density, mode.parameters[None])[1]
+    memberships, sites = by_site[table.site], by_site.sum(axis=0)
     notes = []
     for k, share in enumerate(answers.shares.value):
         treated = float(memberships[table.treatment == 1, k].sum())
@@ -198,6 +200,11 @@ def find_problems(
             notes.append(
                 f"component {k + 1} holds {share:.1%} of the units: it has collapsed. Use fewer "
                 "components"
+            )
+        elif sites[k] < MIN_SITES:
+            notes.append(
+                f"component {k + 1} holds about {sites[k]:.1f} sites, fewer than {MIN_SITES}: "
+                "sites tell types apart, however many units they have. Use fewer components"
             )
     notes += _same_types(answers)
     implied, average = answers.implied, answers.average

@@ -21,6 +21,7 @@ Adjustment = Literal["baseline", "orthogonal"]
 Baseline = Literal["shared", "by_type"]
 Guide = Literal["full_rank", "low_rank", "mean_field", "laplace", "nuts"]
 MIN_REFITS = 10
+MIN_SITES = 10  # of each component
 _ORTHOGONAL = ("normal", "student_t")
 
 

@@ -469,6 +469,26 @@ def test_a_collapsed_component_is_told(two_types):
     )
 
 
+def test_a_component_of_few_sites_is_told(two_types):
+    study, _, _ = two_types(60, 20, random_state=1)
+    design, table = prepare(study, QUICK)
+    density = make_density(design, table)
+    mode = find_mode(density, 2, np.random.default_rng(0))
+    one = SimpleNamespace(value=np.zeros(1), std_error=np.ones(1))
+    effects = SimpleNamespace(value=np.array([0.5, 0.6]))
+    notes = []
+    # from as many sites to about one in twelve: a hundred units, but few sites
+    for intercept in (0.0, -2.5):
+        density.part(mode.parameters[None], "membership")[0] = 0.0
+        density.part(mode.parameters[None], "membership")[0, 1, 0] = intercept
+        density.part(mode.parameters[None], "effect")[0] = 0.3  # outcomes tell nothing
+        shares = SimpleNamespace(value=component_answers(density, mode.parameters)[3:])
+        answers = SimpleNamespace(effects=effects, shares=shares, implied=one, average=one)
+        notes.append(find_problems(density, mode, table, answers))
+    assert notes[0] == ()
+    assert re.fullmatch(r"component 2 holds about 4\.\d sites, fewer than 10: .*", notes[1][0])
+
+
 def test_two_components_that_are_one_are_told(small):
     study, _, mixture = small
     design, table = prepare(study, QUICK)
