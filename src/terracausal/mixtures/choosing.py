@@ -155,7 +155,7 @@ def choose_components(
 
     Types can differ in their effects and still not be told by images. So each number above 1 is
     also fitted with shares that are the same at all sites: what images gain over these is told in
-    the table, and for the chosen number in the summary.
+    the table, and for the chosen number in the summary. Where there are no types, it means little.
 
     Parameters
     ----------
