@@ -136,8 +136,9 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
     converged_ : bool
         Whether mode, bound (or chains) and refits converged.
     baseline_p_value_ : float or None
-        Of types that share one baseline: a score test over clusters; small where they do not. None
-        with one component, or with a baseline by type.
+        Of types that share one baseline: a score test over clusters; small where they do not, but
+        it sees little with one unit at each site. None with one component, or with a baseline by
+        type.
     unit_effects_ : DataFrame
         Effect of each unit given image and outcomes: posterior mean, and SD over parameters and
         types.
