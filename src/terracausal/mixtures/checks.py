@@ -14,6 +14,7 @@ from terracausal.mixtures.design import MixtureTable
 
 Floats = NDArray[np.float64]
 _N_REPLICATES = 100
+_DRAWS_AT_ONCE = 20
 
 
 def predictive_checks(
@@ -99,17 +100,17 @@ def unit_effects(density: MixtureDensity, draws: Tensor) -> Floats:
     ndarray of shape (n_units, 2)
         Posterior mean and SD over parameters and types, in the order of units by site.
     """
-    first, second = [], []
+    # filled in place: small tensors that are kept among large ones that go fragment the memory
+    mean = torch.zeros(len(density.unit_sites), dtype=torch.float64)
+    square, done = torch.zeros_like(mean), 0
     with torch.no_grad():
-        for _, part in density.parts(len(draws)):
-            mean = square = torch.zeros(len(part.unit_sites), dtype=torch.float64)
-            for some in torch.split(draws, part.rows_at_once):
+        for _, part in density.parts(_DRAWS_AT_ONCE):
+            units = slice(done, done := done + len(part.unit_sites))
+            for some in torch.split(draws, _DRAWS_AT_ONCE):
                 effect = part.unit_effects(some)
                 chance = part.responsibilities(some)[:, part.unit_sites]
-                mean = mean + (chance * effect).sum(dim=(0, 2))
-                square = square + (chance * effect**2).sum(dim=(0, 2))
-            first.append(mean / len(draws))
-            second.append(square / len(draws))
-    mean, square = torch.cat(first), torch.cat(second)
+                mean[units] += (chance * effect).sum(dim=(0, 2))
+                square[units] += (chance * effect**2).sum(dim=(0, 2))
+    mean, square = mean / len(draws), square / len(draws)
     sd = (square - mean**2).clamp_min(0).sqrt()
     return np.asarray(torch.stack([mean, sd], dim=1).numpy())

@@ -112,14 +112,25 @@ class MixtureDensity:
         starts = np.concatenate([[0], np.cumsum(counts)])
         own = np.repeat(np.arange(len(sites)), counts)
         units = torch.from_numpy(self._starts[sites][own] + np.arange(starts[-1]) - starts[own])
+        return self._taken(torch.from_numpy(sites), units, torch.from_numpy(own), starts)
+
+    def _run(self, first: int, stop: int) -> "MixtureDensity":
+        """Return the density of consecutive sites, whose arrays are views."""
+        units = slice(int(self._starts[first]), int(self._starts[stop]))
+        starts = self._starts[first : stop + 1] - units.start
+        return self._taken(slice(first, stop), units, self._site[units] - first, starts)
+
+    def _taken(
+        self, sites: Tensor | slice, units: Tensor | slice, own: Tensor, starts: NDArray[np.intp]
+    ) -> "MixtureDensity":
         part = copy.copy(self)
-        part.n_sites, part._starts, part._site = len(sites), starts, torch.from_numpy(own)
+        part.n_sites, part._starts, part._site = len(starts) - 1, starts, own
         for name in ("_outcome", "_at_floor", "_treatment", "_dose", "_weight", "_baseline",
                      "_modifier", "_predicted"):  # fmt: skip
             if getattr(self, name) is not None:
                 setattr(part, name, getattr(self, name)[units])
+        part._image = self._image[sites]
         part._kept = (0, [])
-        part._image = self._image[torch.from_numpy(sites)]
         return part
 
     def parts(self, n_rows: int = 1) -> "list[tuple[slice, MixtureDensity]]":
@@ -141,8 +152,8 @@ class MixtureDensity:
         size = max(int(most * self.n_sites / n_units), 1)
         if self._kept[0] != size:
             ends = [*range(0, self.n_sites, size), self.n_sites]
-            cut = [slice(start, stop) for start, stop in pairwise(ends)]
-            self._kept = size, [(c, self.at(np.arange(c.start, c.stop))) for c in cut]
+            cut = pairwise(ends)
+            self._kept = size, [(slice(*pair), self._run(*pair)) for pair in cut]
         return self._kept[1]
 
     def part(self, parameters: Tensor, name: str) -> Tensor:
