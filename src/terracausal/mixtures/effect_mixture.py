@@ -291,7 +291,7 @@ class EffectMixture(TypesOfPlaces, BaseEstimator):
         )
         self.design_, self.sites_ = design, table.sites
         self.encoders_ = study.joined_encoders
-        self.baseline_p_value_ = baseline_p_value(design, table, mode)
+        self.baseline_p_value_ = baseline_p_value(design, table, (density, mode))
         self._store(study, answers, (density, mode, posterior), table, searching)
         problems = find_problems(density, mode, table, answers)
         problems += baseline_notes(self.baseline_p_value_)

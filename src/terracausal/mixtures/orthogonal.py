@@ -14,6 +14,7 @@ from terracausal.mixtures.adjusting import residuals_of
 from terracausal.mixtures.design import embeddings_of
 from terracausal.mixtures.effect_mixture import EffectMixture
 from terracausal.mixtures.labels import match_components
+from terracausal.mixtures.settings import OF_RESIDUALS
 from terracausal.nuisance import cross_fit
 from terracausal.study import Folds, Study
 from terracausal.study.derived import drop_embeddings, replace_outcome
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _N_RESAMPLES = 500
-_OF_RESIDUALS = ("normal", "student_t")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +155,10 @@ def compare_orthogonalized(
             "Orthogonalizing takes out of the outcome what covariates explain; the study has 0 "
             "covariates. Name them, Study(..., covariates=['age'])."
         )
-    if mixture.family not in _OF_RESIDUALS:
+    if mixture.family not in OF_RESIDUALS:
         raise ValueError(
             "What covariates leave of an outcome is of no family but "
-            f"{' and '.join(map(repr, _OF_RESIDUALS))}; the mixture has family="
+            f"{' and '.join(map(repr, OF_RESIDUALS))}; the mixture has family="
             f"{mixture.family!r}. Set one of these."
         )
     rng = random_generator(random_state)

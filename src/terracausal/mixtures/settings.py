@@ -22,7 +22,7 @@ Baseline = Literal["shared", "by_type"]
 Guide = Literal["full_rank", "low_rank", "mean_field", "laplace", "nuts"]
 MIN_REFITS = 10
 MIN_SITES = 10  # of each component
-_ORTHOGONAL = ("normal", "student_t")
+OF_RESIDUALS = ("normal", "student_t")
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def check_settings(spec: MixtureSpec, guide: str) -> None:
     check_choice("adjustment", spec.adjustment, get_args(Adjustment))
     check_choice("baseline", spec.baseline, get_args(Baseline))
     check_choice("guide", guide, get_args(Guide))
-    if spec.adjustment == "orthogonal" and spec.family not in _ORTHOGONAL:
+    if spec.adjustment == "orthogonal" and spec.family not in OF_RESIDUALS:
         raise ValueError(
             "adjustment='orthogonal' fits what is left of outcomes after their prediction, which "
-            f"is of no family but {' and '.join(map(repr, _ORTHOGONAL))}; got "
+            f"is of no family but {' and '.join(map(repr, OF_RESIDUALS))}; got "
             f"family={spec.family!r}."
         )

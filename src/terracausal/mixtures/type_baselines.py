@@ -8,22 +8,27 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from terracausal.study.standard_errors import group_sums
+
 if TYPE_CHECKING:
+    from terracausal.mixtures.density import MixtureDensity
     from terracausal.mixtures.design import MixtureDesign, MixtureTable
     from terracausal.mixtures.fitting import Mode
 
 Floats = NDArray[np.float64]
 
 
-def baseline_p_value(design: "MixtureDesign", table: "MixtureTable", mode: "Mode") -> float | None:
+def baseline_p_value(
+    design: "MixtureDesign", table: "MixtureTable", fitted: "tuple[MixtureDensity, Mode]"
+) -> float | None:
     """Return the p-value of one baseline for all types against intercepts of their own.
 
     Parameters
     ----------
     design : MixtureDesign
     table : MixtureTable
-    mode : Mode
-        Of the mixture with one baseline.
+    fitted : tuple of MixtureDensity and Mode
+        The mixture with one baseline.
 
     Returns
     -------
@@ -36,6 +41,7 @@ def baseline_p_value(design: "MixtureDesign", table: "MixtureTable", mode: "Mode
 
     if design.spec.n_components == 1 or design.spec.baseline == "by_type":
         return None
+    density, mode = fitted
     spec = replace(design.spec, baseline="by_type")
     wider = make_density(replace(design, spec=spec), table)
     count = len(mode.parameters)
@@ -51,8 +57,7 @@ def baseline_p_value(design: "MixtureDesign", table: "MixtureTable", mode: "Mode
             scores = site_scores(part, point).numpy()
             tested.append(scores[:, added].sum(axis=0))
             own.append(scores[:, added] - scores[:, :count] @ explained)
-    factor = degrees_of_freedom_factor(make_density(design, table), mode)
-    influence = np.sqrt(factor) * np.concatenate(own)
+    influence = np.sqrt(degrees_of_freedom_factor(density, mode)) * np.concatenate(own)
     return score_test(np.sum(tested, axis=0), influence, table.cluster)
 
 
@@ -80,10 +85,8 @@ def score_test(score: Floats, influence: Floats, cluster: NDArray[np.int64]) -> 
     With independent normal influence values, and scores that are their sums, this is Hotelling's
     test of a mean of 0.
     """
-    q = len(score)
-    by_cluster = np.zeros((int(cluster.max()) + 1, q))
-    np.add.at(by_cluster, cluster, influence)
-    count = len(by_cluster)
+    q, count = len(score), int(cluster.max()) + 1
+    by_cluster = group_sums(influence, cluster, count)
     centred = by_cluster - by_cluster.mean(axis=0)
     variance = centred.T @ centred * count / (count - 1)
     statistic = float(score @ np.linalg.pinv(variance, hermitian=True) @ score)

@@ -1,17 +1,15 @@
 """What estimators of types of places share, whether a mixture or groups of predicted effects."""
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import Any
 
 import pandas as pd
 
 from terracausal.study import Estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from terracausal.study.result import IntervalResult
 
 
-class TypesOfPlaces(ABC):
+class TypesOfPlaces(IntervalResult):
     """Components of places with an effect each, told by their images."""
 
     n_components: int
@@ -21,14 +19,6 @@ class TypesOfPlaces(ABC):
     @abstractmethod
     def predict_proba(self, images: Any) -> pd.DataFrame:
         """Return columns probability_1, … and sd_1, … by site."""
-
-    @abstractmethod
-    def summary(self, level: float = 0.95) -> str:
-        """Return effects and what they rest on, as text."""
-
-    @abstractmethod
-    def to_dataframe(self, level: float = 0.95) -> pd.DataFrame:
-        """Return one row per component, with its share."""
 
     @abstractmethod
     def __sklearn_is_fitted__(self) -> bool:
@@ -51,30 +41,10 @@ class TypesOfPlaces(ABC):
         chance = table.to_numpy()[:, : self.n_components]
         return pd.Series(chance.argmax(axis=1) + 1, index=table.index, name="component")
 
-    def plot(self, ax: "Axes | None" = None, level: float = 0.95) -> "Axes":
-        """Draw the component effects with their intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; None makes a new figure.
-        level : float, default=0.95
-            Coverage of the intervals.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from terracausal.plotting import plot_intervals
-
+    def _drawn(self, level: float) -> pd.DataFrame:
         table = self.to_dataframe(level)
         table["term"] = [f"{r.term} ({r.share:.0%})" for r in table.itertuples()]
-        return plot_intervals(table, ax=ax)
+        return table
 
     def __str__(self) -> str:
         return self.summary() if self.__sklearn_is_fitted__() else repr(self)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(str(self))}</pre>"

@@ -24,7 +24,7 @@ class Result(ABC):
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.summary())}</pre>"
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 class TabularResult(Result):
@@ -62,7 +62,10 @@ class IntervalResult(Result):
         """
         from terracausal.plotting import plot_intervals
 
-        return plot_intervals(self.to_dataframe(level), ax=ax, **self._axis())
+        return plot_intervals(self._drawn(level), ax=ax, **self._axis())
+
+    def _drawn(self, level: float) -> pd.DataFrame:
+        return self.to_dataframe(level)
 
     def _axis(self) -> dict[str, Any]:
         return {}
