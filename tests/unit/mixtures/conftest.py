@@ -7,6 +7,23 @@ import pytest
 from terracausal.study import Study
 
 
+def _study(table, embeddings):
+    return Study(
+        table,
+        outcome="outcome",
+        treatment="treated",
+        site="site",
+        covariates=["age"],
+        propensity=0.5,
+    ).join(embeddings, role="modifier")
+
+
+@pytest.fixture(scope="session")
+def study_of():
+    """What makes a study of a changed table of `two_types`, or of other embeddings."""
+    return _study
+
+
 @pytest.fixture(scope="session")
 def two_types():
     """Studies whose sites have effect 0 or 2, by the first of four embedding columns."""
@@ -33,14 +50,7 @@ def two_types():
         )
         sites = pd.Index([f"s{k:03d}" for k in range(n_sites)], name="site")
         embeddings = pd.DataFrame(embedding, sites, [f"e{j}" for j in range(4)])
-        study = Study(
-            table,
-            outcome="outcome",
-            treatment="treated",
-            site="site",
-            covariates=["age"],
-            propensity=0.5,
-        ).join(embeddings, role="modifier")
+        study = _study(table, embeddings)
         return study, embeddings, pd.Series(kind, sites)
 
     return make

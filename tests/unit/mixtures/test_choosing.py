@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import terracausal as tc
 from terracausal._foundation.errors import LeakageError
 from terracausal.mixtures import EffectMixture, choose_components
 from terracausal.mixtures.choosing import _choice
@@ -67,7 +66,7 @@ def test_what_cannot_be_chosen_from(two_types):
         choose_components(study, (1,), folds, mixture=QUICK)
 
 
-def test_images_that_tell_nothing_gain_nothing(two_types):
+def test_images_that_tell_nothing_gain_nothing(two_types, study_of):
     study, embeddings, _ = two_types(120, 6, effects=(0.0, 4.0), random_state=4)
     settings = EffectMixture(n_dimensions=4, n_restarts=3, random_state=0)
     folds = study.folds(3, random_state=0)
@@ -77,15 +76,7 @@ def test_images_that_tell_nothing_gain_nothing(two_types):
     # the same sites with each other's images: two types still, of which images know nothing
     order = np.random.default_rng(0).permutation(len(embeddings))
     exchanged = embeddings.iloc[order].set_axis(embeddings.index, axis=0)
-    bare = tc.Study(
-        study.table.drop(columns=list(study.embedding_columns)),
-        outcome="outcome",
-        treatment="treated",
-        site="site",
-        covariates=["age"],
-        propensity=0.5,
-    )
-    blind = bare.join(exchanged, role="modifier")
+    blind = study_of(study.table.drop(columns=embeddings.columns), exchanged)
     choice = choose_components(blind, (1, 2), folds, mixture=settings)
     assert choice.n_components == 2
     assert choice.to_dataframe()["image_p_value"][1] > 0.05

@@ -9,7 +9,6 @@ from sklearn.base import clone
 
 from terracausal.mixtures import EffectMixture, MixtureWarning
 from terracausal.mixtures.type_baselines import score_test
-from terracausal.study import Study
 
 QUICK = EffectMixture(
     2, n_dimensions=4, guide="laplace", n_restarts=3, n_bootstrap=0, random_state=0
@@ -31,19 +30,12 @@ def test_the_score_test_does_not_depend_on_the_scale_of_parameters(rng):
 
 
 @pytest.fixture(scope="module")
-def jumping(two_types):
+def jumping(two_types, study_of):
     """Sites of two types whose control outcomes differ by 2, as do their effects."""
     study, embeddings, kind = two_types(120, 6, effects=(0.0, 2.0), random_state=7)
     table = study.table.drop(columns=embeddings.columns)
     table["outcome"] -= 2.0 * kind.loc[table["site"]].to_numpy()
-    return Study(
-        table,
-        outcome="outcome",
-        treatment="treated",
-        site="site",
-        covariates=["age"],
-        propensity=0.5,
-    ).join(embeddings, role="modifier")
+    return study_of(table, embeddings)
 
 
 def test_different_baselines_are_told(jumping):
